@@ -1,0 +1,70 @@
+#pragma once
+// The engine: owns sequences, pages, prefix cache and batch; one thread. Others submit requests and read their streams.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+#include "engine/runner.h"
+
+namespace carat {
+
+enum class SchedulePolicy { kFcfs, kLpm, kLof, kRandom };
+
+struct EngineOptions {
+  int max_running = 0;             ///< sequences at once; 0: the runner's slots
+  int max_queued = 0;              ///< requests waiting; 0: 65,536. More: kOverloaded
+  int chunked_prefill_size = 512;  ///< prompt tokens of one sequence in a step; <= 0: whole prompts
+  int max_prefill_tokens = 16384;  ///< prompt tokens in a step, at most the runner's max_step_tokens
+  bool prefix_cache = true;
+  SchedulePolicy policy = SchedulePolicy::kFcfs;
+  bool priority_scheduling = false;
+  std::vector<TokenId> eos_token_ids;
+  std::vector<TokenId> suppress_token_ids;  ///< never sampled, greedy neither
+  uint64_t random_seed = 0;                 ///< source of seeds for requests without one
+  int decode_log_interval = 40;             ///< a line of statistics every so many decode steps; 0: none
+};
+
+/// A snapshot for /metrics, /server_info and log lines.
+struct EngineStats {
+  int num_running = 0, num_queued = 0, num_preempted = 0;
+  int64_t full_tokens_used = 0, full_tokens_total = 0, sliding_tokens_used = 0, sliding_tokens_total = 0;
+  int64_t cached_tokens_evictable = 0;
+  int64_t prompt_tokens_total = 0, generated_tokens_total = 0, cached_tokens_total = 0, requests_total = 0,
+          aborted_total = 0;
+  double generation_tokens_per_second = 0;
+  double cache_hit_rate = 0;
+  int64_t steps_total = 0;
+};
+
+class Engine {
+ public:
+  /// Starts the engine thread. `runner` lives as long as the engine.
+  Engine(EngineOptions options, std::unique_ptr<Runner> runner);
+  ~Engine();  ///< as stop()
+
+  /// Queues a request. Any thread. Errors: kOverloaded (queue full), kUnavailable (stopping), kInvalidArgument (longer
+  /// than the context or than the KV pools can ever hold).
+  Result<void> submit(Request request);
+  /// Cancels requests whose id begins with `prefix` (all if empty). Any thread.
+  void abort(std::string prefix);
+  /// Empties the prefix cache if nothing runs or waits; false if it could not. Any thread; waits for the engine thread.
+  bool flush_cache();
+  EngineStats stats() const;
+  const RunnerInfo& runner_info() const;
+  /// Largest number of tokens one sequence may have here: the context or the pool, whichever is smaller.
+  int max_sequence_tokens() const;
+  /// Steady-clock time of the last turn of the loop, for watchdog and health.
+  int64_t heartbeat_ns() const;
+  /// Ends all requests (kAbort, kUnavailable) and joins the thread. Idempotent.
+  void stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace carat

@@ -1,0 +1,113 @@
+#pragma once
+// The door between the engine's bookkeeping and whatever computes: CPU, CUDA or a script. See docs/engine_contract.md.
+//
+// The engine sends Steps and takes StepResults in the same order. Steps are self-contained deltas: a runner keeps
+// per-slot state (page tables, length, last token, sampler) and never looks back at the engine's objects. A step may be
+// launched before the results of the one before are taken (as many as RunnerInfo::pipeline_depth may be in flight):
+// decode slices name no tokens, the runner uses the last token it sampled for the slot itself.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/token.h"
+#include "sampling/params.h"
+
+namespace carat {
+
+using PageId = int32_t;
+/// Full-attention layers keep every token; sliding ones only the window (kv/).
+enum class KvPool : uint8_t { kFull, kSliding };
+
+struct RunnerInfo {
+  int vocab_size = 0;
+  int max_context = 0;     ///< positions a sequence may have
+  int page_tokens = 64;    ///< tokens in a page of either pool
+  int window = 0;          ///< keys that a sliding layer sees, the query's own included; 0: no sliding layers
+  int num_full_pages = 0;  ///< page ids 0 .. num_full_pages-1 exist
+  int num_sliding_pages = 0;
+  int max_slots = 0;              ///< sequences that can be open at once
+  int max_step_tokens = 0;        ///< tokens a step may carry
+  int pipeline_depth = 1;         ///< steps in flight at most; 1: take results before the next launch
+  int max_tokens_per_decode = 1;  ///< a decode slice yields 1 .. this many tokens (scripts, drafters)
+};
+
+/// A sequence takes a slot; its length there is 0 until prefill slices or `cached_length` say otherwise.
+struct SlotOpen {
+  int slot = 0;
+  std::shared_ptr<const std::vector<TokenId>> prompt;  ///< the request's prompt (not what was generated)
+  std::vector<TokenId> generated;  ///< after a preemption: what was sampled before, for penalties and min_new_tokens
+  int cached_length = 0;           ///< tokens whose K/V are already in the slot's pages (prefix cache)
+  SamplingParams sampling;
+  uint64_t seed = 0;  ///< always set, drawn by the engine if the request has none
+  LogprobParams logprobs;
+};
+
+/// Entry `logical` (position / page_tokens) of a slot's page table. page -1: behind the window, no longer valid.
+struct PageUpdate {
+  int slot = 0;
+  KvPool pool = KvPool::kFull;
+  int logical = 0;
+  PageId page = -1;
+};
+
+struct PageCopy {
+  KvPool pool = KvPool::kFull;
+  PageId from = 0, to = 0;
+};
+
+/// One sequence's share of a step.
+struct Slice {
+  int slot = 0;
+  /// Prefill: the tokens to compute, beginning at the slot's length. Decode: empty; the slot's last sampled token is
+  /// the input.
+  std::vector<TokenId> tokens;
+  /// Slots that get a token sampled from the last position's logits: none (a chunk that does not end the prompt), this
+  /// slot, or all slots of a request with n > 1, which continue from a copy of this slot's state.
+  std::vector<int> sample_slots;
+  /// Prefill with prompt log-probabilities: for how many of the *last* tokens of this slice (0: none) the logits
+  /// predicting the next prompt token are wanted; a runner then may not skip layers for those rows.
+  int prompt_logprob_tokens = 0;
+};
+
+/// Executed in this order: closes, opens, copies, page updates, slices.
+struct Step {
+  int64_t id = 0;
+  std::vector<int> closes;
+  std::vector<SlotOpen> opens;
+  std::vector<PageCopy> copies;
+  std::vector<PageUpdate> pages;
+  std::vector<Slice> slices;
+  bool empty() const { return slices.empty() && closes.empty() && opens.empty() && copies.empty(); }
+};
+
+struct SlotResult {
+  int slot = 0;
+  std::vector<TokenId> tokens;             ///< sampled, in order
+  std::vector<PositionLogprobs> logprobs;  ///< per token, if the slot asked
+  std::vector<PositionLogprobs>
+      prompt_logprobs;  ///< per wanted prompt position of this slice: of the *next* prompt token
+};
+
+struct StepResult {
+  int64_t id = 0;
+  std::vector<SlotResult> slots;  ///< one per sampled slot, plus slots with prompt_logprobs; in slice order
+};
+
+/// Engine thread only. A runner fails by ending the process (docs/engine_contract.md): after start-up there is no error
+/// to return.
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual const RunnerInfo& info() const = 0;
+  /// Starts a step; returns at once.
+  virtual void launch(Step step) = 0;
+  /// Waits for the oldest launched step. Calling it with none in flight is a programmer error.
+  virtual StepResult take() = 0;
+  /// The oldest step in flight is done, so that take() would not wait.
+  virtual bool ready() const = 0;
+};
+
+}  // namespace carat

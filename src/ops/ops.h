@@ -1,0 +1,79 @@
+#pragma once
+// The operations of the model on the host, each a contract. ops.cc checks shapes (a mismatch is a programmer error) and
+// dispatches to ops::ref (plain truth, ops/ref/) or ops::cpu (SIMD and workers, ops/cpu/), which have the same
+// signatures.
+//
+// Letters: T tokens, B sequences, Hq and Hkv heads, D head size, C hidden size, F FFN size, V vocabulary, E experts, N
+// and K linear out and in. All activations and weights are bf16 unless said otherwise; rows may be strided; every sum
+// is in f32 and rounded once to bf16 where the text says round(). T = 0 is fine everywhere. Results of a row never
+// depend on T or on other rows, bit for bit, nor on the number of workers.
+
+#include <cstdint>
+#include <span>
+
+#include "base/token.h"
+#include "ops/context.h"
+#include "ops/paged_kv.h"
+#include "tensor/tensor.h"
+
+namespace carat::ops {
+
+/// y[t,n] = sum_k x[t,k] * w[n,k].   x [T, K], w [N, K], y [T, N] bf16 (rounded) or f32. y must not overlap x.
+void linear(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w);
+
+/// y = round( x / sqrt(mean(x^2) + eps) * w ) per row of the last dimension, the weight product in f32 before the one
+/// rounding. x, y [T, C] (y may be x); w [C], or empty for none. Source: text.md section 4.
+void rms_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, float eps);
+
+/// y = round(a + b). [T, C]; y may be a or b.
+void add(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
+/// y = round(a * b). [T, C]; y may be a or b.
+void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
+/// y = round(x * s), s an f32 scalar. [T, C]; y may be x.
+void scale(Context& ctx, TensorView y, ConstTensorView x, float s);
+
+/// y = round( round(gelu_tanh(gate)) * up ). [T, F]; y may be gate. Source: text.md section 9.
+void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView up);
+
+/// y[t] = round(table[ids[t]] * s). table [V, C], y [T, C]; ids in [0, V).
+void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const TokenId> ids, float s);
+
+/// Rotates the first `num_rotated` pairs (j, j + D/2) of each head in place: text.md section 7, three bf16 roundings.
+/// x [T, H * D] with head_dim D; positions [T]; inv_freq [num_rotated] f32; cos and sin of f32(position) * inv_freq are
+/// rounded to bf16.
+void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> positions,
+          std::span<const float> inv_freq);
+
+/// Tokens of a step by sequence, and where their K/V pages are.
+struct AttentionBatch {
+  std::span<const int32_t> indptr;         ///< [B + 1]
+  std::span<const int32_t> positions;      ///< [T]
+  std::span<const int32_t* const> tables;  ///< [B]: logical page -> page id, in this layer kind's pool
+  int page_tokens = 64;
+};
+
+/// Stores k and v [T, Hkv * D] of each token at its position's place.
+void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch);
+
+/// o[t] = softmax(q[t] . K) V over the keys at positions (pos - window, pos] (all of [0, pos] if window is 0), scale 1;
+/// f32 inside, one rounding. q, o [T, Hq * D]; query head j reads K/V head j / (Hq / Hkv). Sums run over absolute pages
+/// of keys in ascending order, so that the result does not depend on chunking. Sequences' K/V of this step must have
+/// been written. Source: text.md sections 6 and 8.
+void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& store, const AttentionBatch& batch,
+               int window);
+
+/// Router: logits [T, E] bf16 -> softmax in f32, the k largest (ties: lower index first), weights renormalised to sum
+/// 1, then multiplied by f32(per_expert_scale[e]). ids [T * k], weights [T * k], best first. Source: text.md section 9.
+void route(Context& ctx, std::span<int32_t> ids, std::span<float> weights, ConstTensorView logits,
+           ConstTensorView per_expert_scale, int k);
+
+/// y[t] = round( sum_j weights[t,j] * d_j ), d_j = round( round(round(gelu_tanh(gate)) * up) Down^T ) of expert
+/// ids[t,j], added in f32 in the order of j. x, y [T, C]; gate_up [E, 2F, C] (rows 0..F-1 gate); down [E, C, F].
+void experts(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView gate_up, ConstTensorView down,
+             std::span<const int32_t> ids, std::span<const float> weights, int k);
+
+/// y = f32( round( round(tanh( round(x * (1/cap)) )) * cap ) ); x [T, V] bf16, y [T, V] f32. cap 0: y = f32(x). Source:
+/// text.md section 10.
+void softcap(Context& ctx, TensorView y, ConstTensorView x, float cap);
+
+}  // namespace carat::ops

@@ -1,0 +1,54 @@
+#pragma once
+// What one request asks of the sampler. Plain data, validated once at the door (validate), trusted afterwards.
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "base/token.h"
+
+namespace carat {
+
+struct SamplingParams {
+  int max_new_tokens = 128;         ///< >= 0; 0 computes the prompt only
+  int min_new_tokens = 0;           ///< end and stop tokens have probability 0 before so many tokens
+  float temperature = 1.0f;         ///< below 1e-6: greedy
+  float top_p = 1.0f;               ///< (0, 1]
+  int top_k = -1;                   ///< -1: all
+  float min_p = 0.0f;               ///< [0, 1]
+  float frequency_penalty = 0.0f;   ///< [-2, 2], on generated tokens
+  float presence_penalty = 0.0f;    ///< [-2, 2], on generated tokens
+  float repetition_penalty = 1.0f;  ///< (0, 2], on generated tokens
+  std::vector<std::pair<TokenId, float>> logit_bias;
+  std::vector<TokenId> stop_token_ids;
+  bool ignore_eos = false;  ///< the model's end tokens and stop_token_ids do not end the sequence
+  std::optional<int64_t>
+      seed;  ///< the sample at a position depends on (seed, position) only; absent: the engine draws one
+};
+
+/// Which log-probabilities a request wants back.
+struct LogprobParams {
+  bool enabled = false;             ///< of each generated token
+  int num_top = 0;                  ///< the best so many beside it
+  std::optional<int> prompt_start;  ///< also of the prompt's tokens from this position on
+  std::vector<TokenId> token_ids;   ///< of these ids at every position
+};
+
+/// Checks ranges against spec/api.md section 3 with SGLang's error texts. Errors: kInvalidArgument.
+Result<void> validate(const SamplingParams& params, int vocab_size);
+
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0;
+};
+
+/// Log-probabilities of one position: after temperature, before top-k, top-p and min-p.
+struct PositionLogprobs {
+  float logprob = 0;              ///< of the token that stands there
+  std::vector<TokenLogprob> top;  ///< exactly num_top, best first
+  std::vector<TokenLogprob> ids;  ///< LogprobParams::token_ids, in that order
+};
+
+}  // namespace carat

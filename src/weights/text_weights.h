@@ -1,0 +1,49 @@
+#pragma once
+// A text decoder's weights as views into mapped files or seeded memory; shared by engines, immutable.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "config/model_config.h"
+#include "tensor/tensor.h"
+
+namespace carat {
+
+/// All bf16; names and shapes as in checkpoints.md section 4. An absent tensor is an empty view.
+struct LayerWeights {
+  ConstTensorView input_layernorm, post_attention_layernorm, pre_feedforward_layernorm,
+      post_feedforward_layernorm;  // [H]
+  float layer_scalar = 1;
+  ConstTensorView q_proj, k_proj, v_proj, o_proj, q_norm,
+      k_norm;  // k, v, k_norm empty in KV-shared layers; v empty if K is V
+  ConstTensorView gate_proj, up_proj, down_proj;
+  ConstTensorView per_layer_input_gate, per_layer_projection, post_per_layer_input_norm;
+  ConstTensorView router_proj, router_scale, router_per_expert_scale;
+  ConstTensorView experts_gate_up_proj, experts_down_proj;  // [E, 2F, H], [E, H, F]
+  ConstTensorView pre_feedforward_layernorm_2, post_feedforward_layernorm_1, post_feedforward_layernorm_2;
+};
+
+struct TextWeights {
+  ConstTensorView embed_tokens;                // [V, H]
+  ConstTensorView embed_tokens_per_layer;      // [Vp, L * P]
+  ConstTensorView per_layer_model_projection;  // [L * P, H]
+  ConstTensorView per_layer_projection_norm;   // [P]
+  ConstTensorView norm;                        // [H]
+  std::vector<LayerWeights> layers;
+  int64_t size_bytes = 0;             ///< of the tensors in use
+  std::shared_ptr<const void> owner;  ///< keeps mapping or memory alive
+};
+
+/// Maps the folder's safetensors (single file or shards with index) and checks every expected text tensor. Nothing is
+/// copied. Errors: kNotFound, kCorruptFile, kInvalidArgument naming tensor and file.
+Result<std::shared_ptr<const TextWeights>> load_text_weights(const std::filesystem::path& folder,
+                                                             const ModelConfig& config);
+
+/// Seeded random weights at the configuration's shapes, in memory: norms around 1, projections scaled so that
+/// activations stay sensible. Errors: kOverloaded if the memory is not there.
+Result<std::shared_ptr<const TextWeights>> make_dummy_text_weights(const ModelConfig& config, uint64_t seed);
+
+}  // namespace carat
