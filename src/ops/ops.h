@@ -22,12 +22,12 @@ namespace carat::ops {
 void linear(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w);
 
 /// y = round( x / sqrt(mean(x^2) + eps) * w ) per row of the last dimension, the weight product in f32 before the one
-/// rounding. x, y [T, C] (y may be x); w [C], or empty for none. Source: text.md section 4.
+/// rounding. x, y [T, C] or any equal shapes (y may be x); w [C], or empty for none. Source: text.md section 4.
 void rms_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, float eps);
 
 /// y = round(a + b). [T, C]; y may be a or b.
 void add(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
-/// y = round(a * b). [T, C]; y may be a or b.
+/// y = round(a * b). a, y [T, C]; b [T, C], or [C] for all rows. y may be a or b.
 void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
 /// y = round(x * s), s an f32 scalar. [T, C]; y may be x.
 void scale(Context& ctx, TensorView y, ConstTensorView x, float s);
@@ -38,15 +38,15 @@ void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView 
 /// y[t] = round(table[ids[t]] * s). table [V, C], y [T, C]; ids in [0, V).
 void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const TokenId> ids, float s);
 
-/// Rotates the first `num_rotated` pairs (j, j + D/2) of each head in place: text.md section 7, three bf16 roundings.
-/// x [T, H * D] with head_dim D; positions [T]; inv_freq [num_rotated] f32; cos and sin of f32(position) * inv_freq are
-/// rounded to bf16.
+/// Rotates the first inv_freq.size() pairs (j, j + D/2) of each head in place: text.md section 7, three bf16 roundings.
+/// x [T, H * D] with head_dim D; positions [T]; inv_freq f32, at most D / 2; cos and sin of f32(position) * inv_freq
+/// are rounded to bf16.
 void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> positions,
           std::span<const float> inv_freq);
 
 /// Tokens of a step by sequence, and where their K/V pages are.
 struct AttentionBatch {
-  std::span<const int32_t> indptr;         ///< [B + 1]
+  std::span<const int32_t> indptr;         ///< [B + 1], from 0 to T; a sequence may have no tokens
   std::span<const int32_t> positions;      ///< [T]
   std::span<const int32_t* const> tables;  ///< [B]: logical page -> page id, in this layer kind's pool
   int page_tokens = 64;

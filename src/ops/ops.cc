@@ -1,0 +1,153 @@
+#include "ops/ops.h"
+
+#include "base/str.h"
+#include "ops/ref/ref_ops.h"
+
+// Checks of shapes, then the choice of the backend. Nothing is computed here.
+
+namespace carat::ops {
+
+namespace {
+
+void check_dtype(const ConstTensorView& view, DType dtype, const char* what) {
+  CARAT_CHECK(view.dtype == dtype, str_cat(what, " is ", to_string(view.dtype), ", expected ", to_string(dtype)));
+}
+
+void check_shape(const ConstTensorView& view, const Shape& shape, const char* what) {
+  CARAT_CHECK(view.shape == shape, str_cat(what, " is ", view.shape.to_string(), ", expected ", shape.to_string()));
+}
+
+void check_bf16(const ConstTensorView& view, const Shape& shape, const char* what) {
+  check_dtype(view, DType::kBf16, what);
+  check_shape(view, shape, what);
+}
+
+void check_batch(const KvStore& store, const AttentionBatch& batch, int64_t num_tokens) {
+  CARAT_CHECK(store.data && store.num_kv_heads > 0 && store.head_dim > 0, "the K/V store is not set");
+  CARAT_CHECK(batch.page_tokens > 0, "pages hold tokens");
+  CARAT_CHECK_EQ(batch.indptr.size(), batch.tables.size() + 1);
+  CARAT_CHECK_EQ(static_cast<int64_t>(batch.positions.size()), num_tokens);
+  CARAT_CHECK_EQ(batch.indptr.front(), 0);
+  CARAT_CHECK_EQ(static_cast<int64_t>(batch.indptr.back()), num_tokens);
+}
+
+}  // namespace
+
+void linear(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  CARAT_CHECK_EQ(w.shape.rank(), 2);
+  check_bf16(x, {x.dim(0), w.dim(1)}, "linear x");
+  check_dtype(w, DType::kBf16, "linear w");
+  check_shape(y, {x.dim(0), w.dim(0)}, "linear y");
+  CARAT_CHECK(y.dtype == DType::kBf16 || y.dtype == DType::kF32, "linear y is bf16 or f32");
+  ref::linear(ctx, y, x, w);
+}
+
+void rms_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, float eps) {
+  check_bf16(x, x.shape, "rms_norm x");
+  check_bf16(y, x.shape, "rms_norm y");
+  if (w) check_bf16(w, {x.last_dim()}, "rms_norm w");
+  ref::rms_norm(ctx, y, x, w, eps);
+}
+
+void add(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b) {
+  check_bf16(a, a.shape, "add a");
+  check_bf16(b, a.shape, "add b");
+  check_bf16(y, a.shape, "add y");
+  ref::add(ctx, y, a, b);
+}
+
+void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b) {
+  check_bf16(a, a.shape, "mul a");
+  check_bf16(b, b.shape.rank() == 1 ? Shape{a.last_dim()} : a.shape, "mul b");
+  check_bf16(y, a.shape, "mul y");
+  ref::mul(ctx, y, a, b);
+}
+
+void scale(Context& ctx, TensorView y, ConstTensorView x, float s) {
+  check_bf16(x, x.shape, "scale x");
+  check_bf16(y, x.shape, "scale y");
+  ref::scale(ctx, y, x, s);
+}
+
+void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView up) {
+  check_bf16(gate, gate.shape, "gelu_mul gate");
+  check_bf16(up, gate.shape, "gelu_mul up");
+  check_bf16(y, gate.shape, "gelu_mul y");
+  ref::gelu_mul(ctx, y, gate, up);
+}
+
+void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const TokenId> ids, float s) {
+  CARAT_CHECK_EQ(table.shape.rank(), 2);
+  check_dtype(table, DType::kBf16, "embed table");
+  check_bf16(y, {static_cast<int64_t>(ids.size()), table.dim(1)}, "embed y");
+  for (const TokenId id : ids)
+    CARAT_CHECK(id >= 0 && id < table.dim(0), str_cat("token id ", id, " is not in the table"));
+  ref::embed(ctx, y, table, ids, s);
+}
+
+void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> positions,
+          std::span<const float> inv_freq) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  check_bf16(x, {static_cast<int64_t>(positions.size()), x.last_dim()}, "rope x");
+  CARAT_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.last_dim() % head_dim == 0, "rope x is made of whole heads");
+  CARAT_CHECK(inv_freq.size() <= static_cast<size_t>(head_dim / 2), "rope rotates at most head_dim / 2 pairs");
+  ref::rope(ctx, x, head_dim, positions, inv_freq);
+}
+
+void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch) {
+  CARAT_CHECK_EQ(k.shape.rank(), 2);
+  check_bf16(k, {k.dim(0), int64_t{store.num_kv_heads} * store.head_dim}, "kv_write k");
+  check_bf16(v, k.shape, "kv_write v");
+  check_batch(store, batch, k.dim(0));
+  ref::kv_write(ctx, store, k, v, batch);
+}
+
+void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& store, const AttentionBatch& batch,
+               int window) {
+  CARAT_CHECK_EQ(q.shape.rank(), 2);
+  check_bf16(q, q.shape, "attention q");
+  check_bf16(o, q.shape, "attention o");
+  check_batch(store, batch, q.dim(0));
+  CARAT_CHECK(q.last_dim() > 0 && q.last_dim() % (int64_t{store.num_kv_heads} * store.head_dim) == 0,
+              "attention: each K/V head serves the same number of query heads");
+  CARAT_CHECK(window >= 0, "attention: a window is not negative");
+  ref::attention(ctx, o, q, store, batch, window);
+}
+
+void route(Context& ctx, std::span<int32_t> ids, std::span<float> weights, ConstTensorView logits,
+           ConstTensorView per_expert_scale, int k) {
+  CARAT_CHECK_EQ(logits.shape.rank(), 2);
+  check_bf16(logits, logits.shape, "route logits");
+  check_bf16(per_expert_scale, {logits.dim(1)}, "route per_expert_scale");
+  CARAT_CHECK(k > 0 && k <= logits.dim(1), "route picks 1 .. E experts");
+  CARAT_CHECK_EQ(static_cast<int64_t>(ids.size()), logits.dim(0) * k);
+  CARAT_CHECK_EQ(ids.size(), weights.size());
+  ref::route(ctx, ids, weights, logits, per_expert_scale, k);
+}
+
+void experts(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView gate_up, ConstTensorView down,
+             std::span<const int32_t> ids, std::span<const float> weights, int k) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  CARAT_CHECK_EQ(gate_up.shape.rank(), 3);
+  CARAT_CHECK_EQ(down.shape.rank(), 3);
+  check_bf16(x, {x.dim(0), gate_up.dim(2)}, "experts x");
+  check_bf16(y, x.shape, "experts y");
+  check_bf16(gate_up, {down.dim(0), 2 * down.dim(2), down.dim(1)}, "experts gate_up");
+  check_bf16(down, {down.dim(0), x.dim(1), down.dim(2)}, "experts down");
+  CARAT_CHECK_EQ(static_cast<int64_t>(ids.size()), x.dim(0) * k);
+  CARAT_CHECK_EQ(ids.size(), weights.size());
+  for (const int32_t id : ids) CARAT_DCHECK(id >= 0 && id < down.dim(0), "experts: the id is an expert's");
+  ref::experts(ctx, y, x, gate_up, down, ids, weights, k);
+}
+
+void softcap(Context& ctx, TensorView y, ConstTensorView x, float cap) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  check_bf16(x, x.shape, "softcap x");
+  check_dtype(y, DType::kF32, "softcap y");
+  check_shape(y, x.shape, "softcap y");
+  CARAT_CHECK(cap >= 0, "softcap: a cap is not negative");
+  ref::softcap(ctx, y, x, cap);
+}
+
+}  // namespace carat::ops
