@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -32,7 +33,12 @@ class Json {
   Json(std::nullptr_t) {}  // NOLINT: implicit by design, as are the others
   Json(bool v) : value_(v) {}
   template <std::integral T>
-  requires(!std::same_as<T, bool>) Json(T v) : value_(static_cast<int64_t>(v)) {}
+  requires(!std::same_as<T, bool>) Json(T v) {
+    if (std::in_range<int64_t>(v))
+      value_ = static_cast<int64_t>(v);
+    else
+      value_ = BigInt{std::to_string(v)};
+  }
   Json(double v) : value_(v) {}
   Json(float v) : value_(static_cast<double>(v)) {}
   Json(const char* v) : value_(std::string(v)) {}
