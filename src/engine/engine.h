@@ -21,11 +21,16 @@ struct EngineOptions {
   int max_prefill_tokens = 16384;  ///< prompt tokens in a step, at most the runner's max_step_tokens
   bool prefix_cache = true;
   SchedulePolicy policy = SchedulePolicy::kFcfs;
-  bool priority_scheduling = false;
+  bool priority_scheduling = false;        ///< higher priority first; else priorities are ignored
+  bool priority_preemption = true;         ///< with priority_scheduling: may push running sequences out
+  int priority_preemption_threshold = 10;  ///< ... whose priority is lower by more than this
+  int prefill_max_requests = 0;            ///< sequences prefilled in a step; 0: no limit
+  double schedule_conservativeness = 1.0;  ///< larger: keep more pages free for running sequences when admitting
   std::vector<TokenId> eos_token_ids;
   std::vector<TokenId> suppress_token_ids;  ///< never sampled, greedy neither
   uint64_t random_seed = 0;                 ///< source of seeds for requests without one
-  int decode_log_interval = 40;             ///< a line of statistics every so many decode steps; 0: none
+  int decode_log_interval = 40;             ///< a line of statistics every so many decode steps, and one per prefill
+                                            ///< step; 0: none of either
 };
 
 /// A snapshot for /metrics, /server_info and log lines.

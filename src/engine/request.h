@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -31,7 +32,7 @@ struct SampleEvent {
   std::vector<PositionLogprobs> logprobs;         ///< one per token if asked for, else empty
   std::vector<PositionLogprobs> prompt_logprobs;  ///< once, with the first event, if asked for; position prompt_start
                                                   ///< first; the entry for position 0 has logprob NaN
-  std::optional<Finish> finish;  ///< set on the sample's last event
+  std::optional<Finish> finish;                   ///< set on the sample's last event
 };
 
 /// Counters that answers report; final once every sample has finished.
@@ -69,22 +70,21 @@ class RequestStream {
   RequestStats stats() const;
 
   // For the engine.
+  /// Appends; news about a sample whose last event is still unread joins it where order allows.
   void push(SampleEvent event);
   void set_stats(const RequestStats& stats);
   std::vector<int> take_cancelled_samples();
   StreamWaker* waker() const { return waker_; }
 
  private:
-  struct State;
   StreamWaker* waker_;
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> samples_cancelled_{false};
   mutable std::mutex mutex_;
-  struct Signal;
+  std::condition_variable arrived_;
   std::vector<SampleEvent> events_;
   std::vector<int> cancelled_samples_;
   RequestStats stats_;
-  std::shared_ptr<Signal> signal_;
 };
 
 struct Request {

@@ -34,15 +34,14 @@ struct RunnerInfo {
   int max_tokens_per_decode = 1;  ///< a decode slice yields 1 .. this many tokens (scripts, drafters)
 };
 
-/// A sequence takes a slot; its length there is 0 until prefill slices or `cached_length` say otherwise.
+/// A sequence takes a slot; its length there is `cached_length` until slices make it longer.
 struct SlotOpen {
   int slot = 0;
   std::shared_ptr<const std::vector<TokenId>> prompt;  ///< the request's prompt (not what was generated)
-  std::vector<TokenId> generated;  ///< after a preemption: what was sampled before, for penalties and min_new_tokens
+  std::vector<TokenId> generated;  ///< after a preemption: what was sampled before, for penalties, min_new_tokens and
+                                   ///< limits; prefill slices compute these tokens anew, after the prompt's
   int cached_length = 0;           ///< tokens whose K/V are already in the slot's pages (prefix cache)
-  SamplingParams sampling;
-  uint64_t seed = 0;  ///< always set, drawn by the engine if the request has none
-  LogprobParams logprobs;
+  SamplerSpec sampler;
 };
 
 /// Entry `logical` (position / page_tokens) of a slot's page table. page -1: behind the window, no longer valid.
@@ -65,14 +64,22 @@ struct Slice {
   /// the input.
   std::vector<TokenId> tokens;
   /// Slots that get a token sampled from the last position's logits: none (a chunk that does not end the prompt), this
-  /// slot, or all slots of a request with n > 1, which continue from a copy of this slot's state.
+  /// slot, or also further slots of the same request (n > 1). Those were opened with a length of 0 in this step and
+  /// from here on have this slot's length; their pages arrive with a later step, before their first decode slice.
+  /// Prefill samples exactly one token per slot, decode 1 .. max_tokens_per_decode.
   std::vector<int> sample_slots;
-  /// Prefill with prompt log-probabilities: for how many of the *last* tokens of this slice (0: none) the logits
-  /// predicting the next prompt token are wanted; a runner then may not skip layers for those rows.
-  int prompt_logprob_tokens = 0;
+  /// Prompt positions [begin, end) whose log-probabilities are wanted (no temperature, no penalties). Each is predicted
+  /// by the row before it, and those rows lie in this slice; a runner may not skip layers for them.
+  int prompt_logprob_begin = 0, prompt_logprob_end = 0;
 };
 
-/// Executed in this order: closes, opens, copies, page updates, slices.
+/// Executed in this order: closes, opens, copies, page updates, slices; and wholly after the step before. A slot may be
+/// closed and opened again by the same step. A close may come later than the sequence's end.
+///
+/// Limits a runner keeps to: a slot never yields more than sampler.params.max_new_tokens tokens in all (SlotOpen::
+/// generated counted). A decode slice of a slot that has them already, or that has yielded an end token, may yield
+/// anything up to that limit or nothing; the engine discards it. So K/V is never written at or beyond position
+/// prompt.size() + max_new_tokens - 1 (the last token of all is never computed), and pages cover what may be written.
 struct Step {
   int64_t id = 0;
   std::vector<int> closes;
@@ -85,15 +92,16 @@ struct Step {
 
 struct SlotResult {
   int slot = 0;
-  std::vector<TokenId> tokens;             ///< sampled, in order
-  std::vector<PositionLogprobs> logprobs;  ///< per token, if the slot asked
-  std::vector<PositionLogprobs>
-      prompt_logprobs;  ///< per wanted prompt position of this slice: of the *next* prompt token
+  std::vector<TokenId> tokens;                    ///< sampled, in order
+  std::vector<PositionLogprobs> logprobs;         ///< per token, if the slot asked
+  std::vector<PositionLogprobs> prompt_logprobs;  ///< of the slice's [prompt_logprob_begin, prompt_logprob_end)
 };
 
 struct StepResult {
   int64_t id = 0;
-  std::vector<SlotResult> slots;  ///< one per sampled slot, plus slots with prompt_logprobs; in slice order
+  /// In slice order: per slice its sample_slots in their order; a slice without any that wants prompt log-probabilities
+  /// has one entry of its own slot. A slice's prompt_logprobs are in its first entry.
+  std::vector<SlotResult> slots;
 };
 
 /// Engine thread only. A runner fails by ending the process (docs/engine_contract.md): after start-up there is no error

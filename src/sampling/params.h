@@ -36,6 +36,16 @@ struct LogprobParams {
   std::vector<TokenId> token_ids;   ///< of these ids at every position
 };
 
+/// All that a sampler needs to know about one sequence. The engine fills it in.
+struct SamplerSpec {
+  SamplingParams params;  ///< max_new_tokens is the effective limit: context and KV pools are accounted for
+  LogprobParams logprobs;
+  uint64_t seed = 0;                   ///< of this sample; always drawn, differs between the samples of a request
+  std::vector<TokenId> end_token_ids;  ///< what ends this sequence: the model's and the request's; probability 0
+                                       ///< before params.min_new_tokens
+  std::vector<TokenId> suppressed_token_ids;  ///< never sampled
+};
+
 /// Checks ranges against spec/api.md section 3 with SGLang's error texts. Errors: kInvalidArgument.
 Result<void> validate(const SamplingParams& params, int vocab_size);
 
