@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <set>
 
+#include "base/mapped_file.h"
 #include "base/str.h"
 #include "config/members.h"
 #include "config/object_reader.h"
@@ -333,23 +331,8 @@ std::vector<std::string> read_architectures(ObjectReader& root) {
   return names;
 }
 
-Result<std::string> read_small_file(const std::filesystem::path& path) {
-  std::error_code ec;
-  if (!std::filesystem::exists(path, ec)) return Error{Errc::kNotFound, str_cat(path.string(), " does not exist")};
-  if (!std::filesystem::is_regular_file(path, ec))
-    return Error{Errc::kInvalidArgument, str_cat(path.string(), " is not a file")};
-  const auto size = std::filesystem::file_size(path, ec);
-  if (ec) return Error{Errc::kIo, str_cat(path.string(), ": ", ec.message())};
-  if (size > static_cast<uintmax_t>(kMaxFileBytes))
-    return Error{Errc::kTooLarge, str_cat(path.string(), " has ", size, " bytes, allowed are ", kMaxFileBytes)};
-  std::ifstream in(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  if (!in.good() && !in.eof()) return Error{Errc::kIo, str_cat(path.string(), ": cannot be read")};
-  return text;
-}
-
 Result<Json> read_json_file(const std::filesystem::path& path) {
-  CARAT_TRY(const std::string text, read_small_file(path));
+  CARAT_TRY(const std::string text, read_text_file(path, kMaxFileBytes));
   auto json = parse_json(text);
   if (!json) return Error{Errc::kCorruptFile, str_cat(path.string(), ": ", json.error().message)};
   return json;
