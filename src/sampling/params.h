@@ -21,19 +21,19 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;   ///< [-2, 2], on generated tokens
   float presence_penalty = 0.0f;    ///< [-2, 2], on generated tokens
   float repetition_penalty = 1.0f;  ///< (0, 2], on generated tokens
-  std::vector<std::pair<TokenId, float>> logit_bias;
-  std::vector<TokenId> stop_token_ids;
+  std::vector<std::pair<TokenId, float>> logit_bias = {};
+  std::vector<TokenId> stop_token_ids = {};
   bool ignore_eos = false;  ///< the model's end tokens and stop_token_ids do not end the sequence
-  std::optional<int64_t>
-      seed;  ///< the sample at a position depends on (seed, position) only; absent: the engine draws one
+  /// The sample at a position depends on (seed, position) only; absent: the engine draws one
+  std::optional<int64_t> seed = std::nullopt;
 };
 
 /// Which log-probabilities a request wants back.
 struct LogprobParams {
-  bool enabled = false;             ///< of each generated token
-  int num_top = 0;                  ///< the best so many beside it
-  std::optional<int> prompt_start;  ///< also of the prompt's tokens from this position on
-  std::vector<TokenId> token_ids;   ///< of these ids at every position
+  bool enabled = false;                            ///< of each generated token
+  int num_top = 0;                                 ///< the best so many beside it
+  std::optional<int> prompt_start = std::nullopt;  ///< also of the prompt's tokens from this position on
+  std::vector<TokenId> token_ids = {};             ///< of these ids at every position
 };
 
 /// All that a sampler needs to know about one sequence. The engine fills it in.

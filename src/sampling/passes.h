@@ -1,0 +1,21 @@
+#pragma once
+// The two passes over a whole row of logits that sampling needs, vectorised: everything after them looks at few values.
+
+#include <cstdint>
+#include <span>
+
+namespace carat::sampling {
+
+/// Values per block in the results below.
+inline constexpr int64_t kBlock = 256;
+inline int64_t num_blocks(int64_t n) { return (n + kBlock - 1) / kBlock; }
+
+/// maxima[b] = max of block b of x; returns the largest of all. x is not empty; maxima has num_blocks(x.size())
+/// entries. NaNs are passed over (a block of NaNs alone has -infinity).
+float block_maxima(std::span<const float> x, std::span<float> maxima);
+
+/// sums[b] = sum over block b of exp((x - shift) * scale); returns the sum of all. Where (x - shift) * scale is below
+/// -87 the term is 0. Relative error of a term below 2e-7; (x - shift) * scale <= 0.
+double block_exp_sums(std::span<const float> x, float shift, float scale, std::span<double> sums);
+
+}  // namespace carat::sampling
