@@ -326,11 +326,13 @@ void merge_duplicates(JsonObject& object) {
 /// Builds a Json from simdjson's cursor. The first error stops it and is kept with its place.
 class Reader {
  public:
-  Reader(std::string_view text, int max_depth) : text_(text), max_depth_(max_depth) {}
+  Reader(std::string_view text, std::span<const JsonSink> sinks, int max_depth)
+      : text_(text), sinks_(sinks), max_depth_(max_depth) {}
 
   Result<Json> read() {
-    if (const size_t good = valid_utf8_prefix(text_); good != text_.size())
-      return Error{Errc::kInvalidArgument, str_cat("JSON: the text is not valid UTF-8 at ", place(good))};
+    if (!simdjson::validate_utf8(text_))
+      return Error{Errc::kInvalidArgument,
+                   str_cat("JSON: the text is not valid UTF-8 at ", place(valid_utf8_prefix(text_)))};
     // As the only element of an array a scalar document needs no rules of its own.
     std::string padded;
     padded.reserve(text_.size() + 2 + simdjson::SIMDJSON_PADDING);
@@ -350,7 +352,7 @@ class Reader {
  private:
   void read_wrapped(Json& out) {
     ondemand::array array;
-    if (!check(document_.get_array().get(array)) || !convert_array(array, out, 0)) return;
+    if (!check(document_.get_array().get(array)) || !convert_array(array, out, 0, nullptr)) return;
     if (out.size() == 0) {
       refuse("the document is empty", text_.size());
     } else if (out.size() > 1 || !document_.at_end()) {
@@ -364,11 +366,17 @@ class Reader {
     switch (type) {
       case ondemand::json_type::array: {
         ondemand::array array;
-        return check_depth(depth) && check(value.get_array().get(array)) && convert_array(array, out, depth);
+        const JsonSink* const taker = sink();
+        const size_t parent = enter("[]");  // so that an array inside an array is not taken for it
+        const bool good =
+            check_depth(depth) && check(value.get_array().get(array)) && convert_array(array, out, depth, taker);
+        leave(parent);
+        return good;
       }
       case ondemand::json_type::object: {
         ondemand::object object;
-        return check_depth(depth) && check(value.get_object().get(object)) && convert_object(object, out, depth);
+        return check_depth(depth) && check(value.get_object().get(object)) &&
+               convert_object(object, out, depth, sink());
       }
       case ondemand::json_type::number:
         return convert_number(value, out);
@@ -393,28 +401,52 @@ class Reader {
     return check(simdjson::TAPE_ERROR);
   }
 
-  bool convert_array(ondemand::array& array, Json& out, int depth) {
+  bool convert_array(ondemand::array& array, Json& out, int depth, const JsonSink* sink) {
     JsonArray items;
     for (auto item : array) {
       ondemand::value value;
-      if (!check(std::move(item).get(value)) || !convert(value, items.emplace_back(), depth + 1)) return false;
+      Json element;
+      if (!check(std::move(item).get(value)) || !convert(value, element, depth + 1)) return false;
+      if (sink == nullptr)
+        items.push_back(std::move(element));
+      else if (!check(sink->element({}, std::move(element))))
+        return false;
     }
     out = Json(std::move(items));
     return true;
   }
 
-  bool convert_object(ondemand::object& object, Json& out, int depth) {
+  bool convert_object(ondemand::object& object, Json& out, int depth, const JsonSink* sink) {
     JsonObject members;
     for (auto item : object) {
       ondemand::field field;
       std::string_view key;
       if (!check(std::move(item).get(field)) || !check(field.unescaped_key().get(key))) return false;
-      JsonMember& member = members.emplace_back(key, Json());
-      if (!convert(field.value(), member.second, depth + 1)) return false;
+      Json element;
+      const size_t parent = enter(sink == nullptr ? key : std::string_view());
+      if (!convert(field.value(), element, depth + 1)) return false;
+      leave(parent);
+      if (sink == nullptr)
+        members.emplace_back(key, std::move(element));
+      else if (!check(sink->element(key, std::move(element))))
+        return false;
     }
     if (members.size() > 1) merge_duplicates(members);
     out = Json(std::move(members));
     return true;
+  }
+
+  // path_ is kept only where somebody asks for paths.
+  size_t enter(std::string_view key) {
+    const size_t parent = path_.size();
+    if (!sinks_.empty()) path_.append(".").append(key);
+    return parent;
+  }
+  void leave(size_t parent) { path_.resize(parent); }
+  const JsonSink* sink() const {
+    for (const JsonSink& candidate : sinks_)
+      if (candidate.path == path_) return &candidate;
+    return nullptr;
   }
 
   bool convert_number(ondemand::value value, Json& out) {
@@ -449,6 +481,10 @@ class Reader {
     const size_t at =
         code == simdjson::UNCLOSED_STRING || code == simdjson::INCOMPLETE_ARRAY_OR_OBJECT ? text_.size() : offset();
     return refuse(describe(code), at);
+  }
+  bool check(Result<void> outcome) {
+    if (!outcome && !error_) error_ = std::move(outcome).error();
+    return !error_;
   }
   bool check_depth(int depth) {
     return depth <= max_depth_ || refuse(str_cat("nested deeper than ", max_depth_, " levels"), offset());
@@ -499,7 +535,9 @@ class Reader {
   }
 
   std::string_view text_;
+  std::span<const JsonSink> sinks_;
   int max_depth_;
+  std::string path_;            // of the container being read, if there are sinks
   const char* base_ = nullptr;  // what the cursor walks over: text_ in brackets; null before there is a cursor
   ondemand::document document_;
   std::optional<Error> error_;
@@ -508,7 +546,11 @@ class Reader {
 }  // namespace
 
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
-  return Reader(text, limits.max_depth).read();
+  return Reader(text, {}, limits.max_depth).read();
+}
+
+Result<Json> parse_json(std::string_view text, std::span<const JsonSink> sinks, const JsonLimits& limits) {
+  return Reader(text, sinks, limits.max_depth).read();
 }
 
 }  // namespace carat

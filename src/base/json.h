@@ -3,7 +3,9 @@
 
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -104,6 +106,17 @@ struct JsonLimits {
 /// valid UTF-8, a repeated key keeps its first place and takes its last value. Errors: kInvalidArgument with what is
 /// wrong and where.
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
+
+/// An array or object inside a document whose elements are handed over one by one instead of being kept: for files with
+/// very large tables.
+struct JsonSink {
+  std::string path;  ///< the member names from the root to it, each after a dot: ".model.vocab"
+  /// Called in the document's order, repeated keys included; `key` is empty for elements of an array. An error ends the
+  /// parse and is its result.
+  std::function<Result<void>(std::string_view key, Json value)> element;
+};
+/// The same; what `sinks` took is an empty array or object in the result. Paths do not lead through arrays.
+Result<Json> parse_json(std::string_view text, std::span<const JsonSink> sinks, const JsonLimits& limits = {});
 
 /// Appends `text` as a JSON string with its quotes. `text` should be UTF-8; bytes that are not become U+FFFD.
 void append_json_string(std::string& out, std::string_view text);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "base/str.h"
+
 namespace carat {
 namespace {
 
@@ -223,6 +225,26 @@ TEST(Json, DepthLimit) {
   std::string objects;
   for (int i = 0; i < 2000; ++i) objects += "{\"a\":";
   EXPECT_EQ(refused(objects + "1" + std::string(2000, '}'), {.max_depth = 2000}), "accepted");
+}
+
+TEST(Json, SinksTakeElements) {
+  std::string seen;
+  const auto note = [&](std::string_view key, Json value) -> Result<void> {
+    seen += str_cat(key, "=", value.dump(), ";");
+    return {};
+  };
+  const JsonSink sinks[] = {{".m.vocab", note}, {".m.list", note}};
+  const auto rest = parse_json(
+      R"({"vocab":[1],"m":{"vocab":{"a":1,"b":{"vocab":2},"a":3},"list":[[1,[2]],"x"],"k":[{"vocab":4}]},"l":[{"m":{"list":[5]}}]})",
+      sinks);
+  ASSERT_TRUE(rest);
+  EXPECT_EQ(seen, R"(a=1;b={"vocab":2};a=3;=[1,[2]];="x";)");
+  EXPECT_EQ(rest->dump(), R"({"vocab":[1],"m":{"vocab":{},"list":[],"k":[{"vocab":4}]},"l":[{"m":{"list":[5]}}]})");
+  const JsonSink picky[] = {{".a", [](std::string_view, Json) -> Result<void> {
+                               return Error{Errc::kCorruptFile, "no such thing"};
+                             }}};
+  EXPECT_EQ(parse_json(R"({"a":[1]})", picky).error().message, "no such thing");
+  EXPECT_TRUE(parse_json(R"({"a":[]})", picky));
 }
 
 TEST(Json, EditsValues) {
