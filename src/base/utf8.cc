@@ -206,6 +206,23 @@ std::string to_lower_unicode(std::string_view text) {
   return out;
 }
 
+std::string to_upper_unicode(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Step step = decode_utf8(text.substr(at));
+    append_utf8(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(step.code_point))));
+    at += static_cast<size_t>(step.length);
+  }
+  return out;
+}
+
+bool is_unicode_printable(char32_t c) {
+  if (c == ' ') return true;
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_SO;  // no separator, control or unassigned
+}
+
 bool is_unicode_word(char32_t c) {
   if (c == '_') return true;
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));

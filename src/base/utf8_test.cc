@@ -71,6 +71,17 @@ TEST(Utf8, LowerCase) {
   EXPECT_EQ(to_lower_unicode("ΑΣ' ΑΣ.Β"), "ας' ασ.β");
 }
 
+TEST(Utf8, UpperCase) {
+  EXPECT_EQ(to_upper_unicode("string aé\xCF\x83 1"), "STRING AÉ\xCE\xA3 1");
+  EXPECT_EQ(to_upper_unicode("\xFF"), "\xEF\xBF\xBD");
+}
+
+TEST(Utf8, Printable) {
+  for (const char32_t c : {U' ', U'a', U'~', U'é', U'字', U'😀', U'\u0301'}) EXPECT_TRUE(is_unicode_printable(c));
+  for (const char32_t c : {U'\n', U'\x7f', U'\u00a0', U'\u00ad', U'\u2028', U'\ufeff', U'\ue000', U'\u0378'})
+    EXPECT_FALSE(is_unicode_printable(c)) << static_cast<uint32_t>(c);
+}
+
 TEST(Utf8, Words) {
   for (char32_t c : {U'a', U'7', U'_', U'é', U'字', U'٣'}) EXPECT_TRUE(is_unicode_word(c));
   for (char32_t c : {U' ', U'-', U'\u2581', U'\u3000', U'<'}) EXPECT_FALSE(is_unicode_word(c));
