@@ -385,7 +385,7 @@ TEST_F(Folder, ErrorsNameTheFile) {
     EXPECT_EQ(loaded.error().code, code) << loaded.error().message;
     EXPECT_THAT(loaded.error().message, AllOf(HasSubstr((path / file).string()), HasSubstr(why)));
   };
-  expect_error(Errc::kNotFound, "config.json", "does not exist");
+  expect_error(Errc::kNotFound, "config.json", "No such file");
   write("config.json", "");
   expect_error(Errc::kCorruptFile, "config.json", "");
   write("config.json", "{\"model_type\": \"gemma4\"");

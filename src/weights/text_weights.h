@@ -8,11 +8,13 @@
 
 #include "base/result.h"
 #include "config/model_config.h"
+#include "config/text_tensors.h"
 #include "tensor/tensor.h"
 
 namespace carat {
 
-/// All bf16; names and shapes as in checkpoints.md section 4. An absent tensor is an empty view.
+/// All bf16, contiguous; names and shapes as in checkpoints.md section 4. An absent tensor is an empty view. Data is
+/// aligned to 2 bytes at least (files align no better).
 struct LayerWeights {
   ConstTensorView input_layernorm, post_attention_layernorm, pre_feedforward_layernorm,
       post_feedforward_layernorm;  // [H]
@@ -38,12 +40,25 @@ struct TextWeights {
 };
 
 /// Maps the folder's safetensors (single file or shards with index) and checks every expected text tensor. Nothing is
-/// copied. Errors: kNotFound, kCorruptFile, kInvalidArgument naming tensor and file.
+/// copied, except a tensor at an odd address, which is logged. Tensors of the encoders are accepted and not touched.
+/// Errors: kNotFound, kIo, kCorruptFile, kUnsupported (other types than BF16), naming tensor and file.
 Result<std::shared_ptr<const TextWeights>> load_text_weights(const std::filesystem::path& folder,
                                                              const ModelConfig& config);
 
 /// Seeded random weights at the configuration's shapes, in memory: norms around 1, projections scaled so that
-/// activations stay sensible. Errors: kOverloaded if the memory is not there.
+/// activations and logits stay sensible, control tokens unlikely. A value depends on seed, tensor name and index alone,
+/// so it is the same on every machine. Errors: kOverloaded if the memory is not there.
 Result<std::shared_ptr<const TextWeights>> make_dummy_text_weights(const ModelConfig& config, uint64_t seed);
+
+/// The view that holds `tensor`, or null for a layer scalar, which is a plain number.
+const ConstTensorView* find_text_view(const TextWeights& weights, const TextTensor& tensor);
+ConstTensorView* find_text_view(TextWeights& weights, const TextTensor& tensor);
+
+/// Writes config.json, generation_config.json and the weights (model.safetensors, or shards with an index beyond
+/// `shard_bytes`) into `folder`, which is made if need be. Without encoders: a reader sees a text-only model of the
+/// same type. Tokenizer files are the caller's. Errors: kIo.
+Result<void> write_checkpoint(const std::filesystem::path& folder, const ModelConfig& config,
+                              const TextWeights& weights, int64_t shard_bytes = 5'000'000'000,
+                              ConfigLayout layout = ConfigLayout::kPublished);
 
 }  // namespace carat
