@@ -1,0 +1,319 @@
+// The endpoints beside generation. Source: spec api.md section 8.
+
+#include <cmath>
+
+#include "api/api_impl.h"
+#include "api/writer_parts.h"
+#include "base/str.h"
+
+namespace carat {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+void send_json(HttpReply& reply, const Json& json) { reply.send({200, "application/json", json.dump(), {}}); }
+
+void send_text(HttpReply& reply, int status, std::string text) {
+  reply.send({status, "text/plain; charset=utf-8", std::move(text), {}});
+}
+
+Json ids_json(std::span<const TokenId> ids) {
+  Json out = Json::array();
+  for (const TokenId id : ids) out.push_back(id);
+  return out;
+}
+
+double usage(int64_t used, int64_t total) {
+  return total > 0 ? static_cast<double>(used) / static_cast<double>(total) : 0;
+}
+
+}  // namespace
+
+std::optional<double> parse_timeout(std::string_view text) {
+  double seconds = 0;
+  if (text.empty() || !parse_float(text, seconds) || !(seconds >= 0 && seconds <= 3600)) return std::nullopt;
+  return seconds;
+}
+
+void Api::Impl::root(HttpRequest, ReplyPtr reply) {
+  reply->send({200, "application/json", "\"SGLang is running\"", {}});
+}
+
+Json Api::Impl::card(const ServedModel& model) const {
+  return Json::object({{"id", settings.served_model_name},
+                       {"object", "model"},
+                       {"created", created},
+                       {"owned_by", "sglang"},
+                       {"root", settings.served_model_name},
+                       {"parent", nullptr},
+                       {"max_model_len", model.context_length}});
+}
+
+void Api::Impl::models(HttpRequest, ReplyPtr reply) {
+  send_json(*reply, Json::object({{"object", "list"}, {"data", Json::array({card(*model())})}}));
+}
+
+void Api::Impl::model_card(HttpRequest request, ReplyPtr reply) {
+  const std::string name = request.path.substr(std::string_view("/v1/models/").size());
+  if (name != settings.served_model_name) return send_error(*reply, unknown_model(name));
+  send_json(*reply, card(*model()));
+}
+
+void Api::Impl::model_info(HttpRequest, ReplyPtr reply) {
+  const ModelConfig& config = *model()->config;
+  Json architectures = Json::array();
+  for (const auto& name : config.architectures) architectures.push_back(name);
+  const auto text_or_null = [](const std::optional<std::string>& text) { return text ? Json(*text) : Json(); };
+  send_json(*reply, Json::object({{"model_path", settings.model_path},
+                                  {"tokenizer_path", settings.tokenizer_path},
+                                  {"served_model_name", settings.served_model_name},
+                                  {"is_generation", true},
+                                  {"preferred_sampling_params", settings.preferred_sampling_params},
+                                  {"weight_version", settings.weight_version},
+                                  {"load_format", settings.load_format},
+                                  {"reasoning_parser", text_or_null(settings.reasoning_parser)},
+                                  {"tool_call_parser", text_or_null(settings.tool_call_parser)},
+                                  {"disaggregation_mode", "null"},
+                                  {"has_image_understanding", false},
+                                  {"has_audio_understanding", false},
+                                  {"model_type", config.model_type},
+                                  {"architectures", std::move(architectures)}}));
+}
+
+Json Api::Impl::internal_state(const ServedModel& m) const {
+  const EngineStats stats = m.engine->stats();
+  Json out = settings.server_arguments;
+  out.set("last_gen_throughput", stats.generation_tokens_per_second);
+  out.set("memory_usage", Json::object({{"weight", static_cast<double>(m.weights_bytes) / kGiB},
+                                        {"kvcache", static_cast<double>(m.kv_bytes) / kGiB},
+                                        {"token_capacity", stats.full_tokens_total},
+                                        {"graph", 0.0}}));
+  out.set("effective_max_running_requests_per_dp", m.engine->runner_info().max_slots);
+  out.set("num_running_reqs", stats.num_running);
+  out.set("num_queue_reqs", stats.num_queued);
+  return out;
+}
+
+void Api::Impl::server_info(HttpRequest, ReplyPtr reply) {
+  const ServedModel& m = *model();
+  const EngineStats stats = m.engine->stats();
+  Json out = settings.server_arguments;
+  out.set("model_path", settings.model_path);
+  out.set("tokenizer_path", settings.tokenizer_path);
+  out.set("served_model_name", settings.served_model_name);
+  out.set("context_length", m.context_length);
+  out.set("max_total_num_tokens", stats.full_tokens_total);
+  out.set("max_req_input_len", std::max(m.engine->max_sequence_tokens() - 1, 1));
+  out.set("status", state.load() == ServingState::kReady ? "ready" : "not ready");
+  out.set("internal_states", Json::array({internal_state(m)}));
+  out.set("version", settings.version);
+  out.set("kv_events", nullptr);
+  out.set("launch_command", settings.launch_command);
+  out.set("startup_time", m.startup_seconds);
+  out.set("frontend", "carat");
+  send_json(*reply, out);
+}
+
+void Api::Impl::loads(HttpRequest, ReplyPtr reply) {
+  const EngineStats stats = model()->engine->stats();
+  const Json load = Json::object({{"dp_rank", 0},
+                                  {"num_running_reqs", stats.num_running},
+                                  {"num_waiting_reqs", stats.num_queued},
+                                  {"num_total_reqs", stats.num_running + stats.num_queued},
+                                  {"num_used_tokens", stats.full_tokens_used},
+                                  {"max_total_num_tokens", stats.full_tokens_total},
+                                  {"token_usage", usage(stats.full_tokens_used, stats.full_tokens_total)},
+                                  {"gen_throughput", stats.generation_tokens_per_second},
+                                  {"cache_hit_rate", stats.cache_hit_rate},
+                                  {"max_running_requests", model()->engine->runner_info().max_slots}});
+  send_json(*reply, Json::object({{"timestamp", unix_seconds_exact()},
+                                  {"version", settings.version},
+                                  {"accelerator", "cpu"},
+                                  {"num_accelerators", 0},
+                                  {"loads", Json::array({load})}}));
+}
+
+void Api::Impl::update_gauges() {
+  const ServedModel* m = model();
+  if (!m) return;
+  const EngineStats stats = m->engine->stats();
+  const MetricLabels labels = {
+      {"model_name", settings.served_model_name}, {"engine_type", "unified"}, {"tp_rank", "0"}, {"pp_rank", "0"}};
+  const auto set = [&](std::string_view name, std::string_view help, double value) {
+    registry.gauge(str_cat("sglang:", name), help, labels).set(value);
+  };
+  const double full = usage(stats.full_tokens_used, stats.full_tokens_total);
+  const double sliding = usage(stats.sliding_tokens_used, stats.sliding_tokens_total);
+  set("num_running_reqs", "Sequences that are being computed.", stats.num_running);
+  set("num_queue_reqs", "Requests that wait.", stats.num_queued);
+  set("num_used_tokens", "Tokens in K/V memory.", static_cast<double>(stats.full_tokens_used));
+  set("max_total_num_tokens", "Tokens that K/V memory holds.", static_cast<double>(stats.full_tokens_total));
+  set("token_usage", "Share of K/V memory in use.", std::max(full, sliding));
+  set("full_token_usage", "Share of the full layers' K/V memory in use.", full);
+  set("swa_token_usage", "Share of the sliding layers' K/V memory in use.", sliding);
+  set("gen_throughput", "Tokens generated per second.", stats.generation_tokens_per_second);
+  set("cache_hit_rate", "Share of prompt tokens taken from the prefix cache.", stats.cache_hit_rate);
+  set("num_retracted_reqs", "Sequences preempted so far.", stats.num_preempted);
+  set("num_grammar_queue_reqs", "Requests that wait for a grammar.", 0);
+  set("num_paused_reqs", "Requests that are paused.", 0);
+  set("kv_evictable_tokens", "Tokens that only the prefix cache holds.",
+      static_cast<double>(stats.cached_tokens_evictable));
+  set("kv_available_tokens", "Tokens that are free.",
+      static_cast<double>(stats.full_tokens_total - stats.full_tokens_used));
+  set("kv_used_tokens", "Tokens in K/V memory.", static_cast<double>(stats.full_tokens_used));
+  set("max_total_num_tokens_swa", "Tokens that the sliding layers' K/V memory holds.",
+      static_cast<double>(stats.sliding_tokens_total));
+  set("page_size", "Tokens in a page.", m->engine->runner_info().page_tokens);
+  set("num_pages", "Pages of full layers.", m->engine->runner_info().num_full_pages);
+  set("context_len", "Longest sequence.", m->context_length);
+  set("is_cuda_graph", "Whether steps run as CUDA graphs.", 0);
+  set("startup_time_seconds", "From start to ready.", m->startup_seconds);
+  set("weight_memory_usage_gb", "Weights in GiB.", static_cast<double>(m->weights_bytes) / kGiB);
+  set("kv_cache_memory_usage_gb", "K/V memory in GiB.", static_cast<double>(m->kv_bytes) / kGiB);
+  set("http_requests_active", "HTTP requests being answered.", http_active.load());
+}
+
+void Api::Impl::metrics_text(HttpRequest request, ReplyPtr reply) {
+  if (!settings.enable_metrics) return send_error(*reply, unknown_path(request.path));
+  update_gauges();
+  std::string text;
+  registry.write_text(text);
+  reply->send({200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
+}
+
+void Api::Impl::flush_cache(HttpRequest request, ReplyPtr reply) {
+  const std::string text = request.query_value("timeout");
+  const auto timeout = parse_timeout(text.empty() ? "0" : text);
+  if (!timeout)
+    return send_text(*reply, 400,
+                     str_cat("timeout must be a number of seconds between 0 and 3600, got '", text, "'\n"));
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<int64_t>(*timeout * 1000));
+  on_prep(ErrorStyle::kPlain, reply, [this, flush = PendingFlush{reply, deadline}] { try_flush(flush); });
+}
+
+/// Flushes, or queues another try for the next tick until the deadline.
+void Api::Impl::try_flush(const PendingFlush& flush) {
+  if (model()->engine->flush_cache())
+    return send_text(*flush.reply, 200,
+                     "Cache flushed.\nPlease check backend logs for more details. (When there are running or waiting "
+                     "requests, the operation will not be performed.)\n");
+  if (std::chrono::steady_clock::now() >= flush.deadline)
+    return send_text(*flush.reply, 400, "Flush cache failed: requests are running or waiting.\n");
+  const std::lock_guard lock(waiting_mutex);
+  flushes.push_back(flush);
+}
+
+void Api::Impl::abort_request(HttpRequest request, ReplyPtr reply) {
+  const auto body = request.body.empty() ? Result<Json>(Json::object()) : parse_json(request.body);
+  if (!body) return send_error(*reply, schema_error(ErrorStyle::kOpenAi, body.error()));
+  JsonFields fields(*body, "");
+  const bool all = fields.boolean("abort_all").value_or(false);
+  const std::string rid = fields.text("rid").value_or("");
+  if (const auto ok = fields.status(); !ok) return send_error(*reply, schema_error(ErrorStyle::kOpenAi, ok.error()));
+  if (all || !rid.empty()) model()->engine->abort(all ? std::string() : rid);
+  send_text(*reply, 200, "");
+}
+
+void Api::Impl::start_profile(HttpRequest, ReplyPtr reply) { send_text(*reply, 200, "Start profiling.\n"); }
+
+void Api::Impl::stop_profile(HttpRequest, ReplyPtr reply) {
+  send_text(*reply, 200, "Stop profiling. This will take some time.\n");
+}
+
+namespace {
+
+Result<std::vector<TokenId>> tokenize_text(const ServedModel& model, const Json& prompt, bool add_special) {
+  if (!prompt.is_string())
+    return Error{Errc::kInvalidArgument,
+                 str_cat("prompt: Input should be a string or a list of strings, got ", prompt.kind_name())};
+  return model.tokenizer->encode(prompt.as_string(), add_special);
+}
+
+Result<Json> tokenize_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  JsonFields fields(body, "");
+  const bool add_special = fields.boolean("add_special_tokens").value_or(true);
+  CARAT_TRY_VOID(fields.status());
+  const Json* prompt = fields.find("prompt");
+  const Json* messages = fields.find("messages");
+  if ((prompt != nullptr) == (messages != nullptr))
+    return Error{Errc::kInvalidArgument, "Exactly one of prompt and messages must be given."};
+  Json tokens = Json::array(), count;
+  if (messages) {
+    CARAT_TRY(const auto chat, render_chat_prompt(context, body, stage));
+    tokens = ids_json(chat.ids);
+    count = chat.ids.size();
+  } else if (prompt->is_array()) {
+    count = Json::array();
+    for (const Json& item : prompt->as_array()) {
+      CARAT_TRY(const auto ids, tokenize_text(context.model, item, add_special));
+      tokens.push_back(ids_json(ids));
+      count.push_back(ids.size());
+    }
+  } else {
+    CARAT_TRY(const auto ids, tokenize_text(context.model, *prompt, add_special));
+    tokens = ids_json(ids);
+    count = ids.size();
+  }
+  return Json::object(
+      {{"tokens", std::move(tokens)}, {"count", std::move(count)}, {"max_model_len", context.model.context_length}});
+}
+
+Result<Json> detokenize_body(const PrepareContext& context, const Json& body, RequestStage&) {
+  JsonFields fields(body, "");
+  const bool skip = fields.boolean("skip_special_tokens").value_or(true);
+  CARAT_TRY_VOID(fields.status());
+  const Json* tokens = fields.find("tokens");
+  if (!tokens) return Error{Errc::kInvalidArgument, "tokens: Field required"};
+  const bool nested = tokens->is_array() && tokens->size() > 0 && tokens->as_array().front().is_array();
+  Json text = Json::array();
+  if (!nested) {
+    CARAT_TRY(const auto ids, parse_token_ids(*tokens, "tokens"));
+    text = context.model.tokenizer->decode(ids, skip);
+  } else {
+    for (const Json& item : tokens->as_array()) {
+      CARAT_TRY(const auto ids, parse_token_ids(item, "tokens"));
+      text.push_back(context.model.tokenizer->decode(ids, skip));
+    }
+  }
+  return Json::object({{"text", std::move(text)}});
+}
+
+using BodyFunction = Result<Json> (*)(const PrepareContext&, const Json&, RequestStage&);
+
+void answer_body(const PrepareContext& context, BodyFunction function, const std::string& text, HttpReply& reply) {
+  RequestStage stage = RequestStage::kSchema;
+  const auto body = parse_json(text);
+  const auto answer = body ? function(context, *body, stage) : Result<Json>(body.error());
+  if (answer) return send_json(reply, *answer);
+  send_error(reply, stage == RequestStage::kSchema ? schema_error(ErrorStyle::kOpenAi, answer.error())
+                                                   : request_error(ErrorStyle::kOpenAi, answer.error()));
+}
+
+}  // namespace
+
+void Api::Impl::tokenize(HttpRequest request, ReplyPtr reply) {
+  on_prep(ErrorStyle::kOpenAi, reply, [this, reply, text = std::move(request.body)] {
+    answer_body({*model(), settings}, &tokenize_body, text, *reply);
+  });
+}
+
+void Api::Impl::detokenize(HttpRequest request, ReplyPtr reply) {
+  on_prep(ErrorStyle::kOpenAi, reply, [this, reply, text = std::move(request.body)] {
+    answer_body({*model(), settings}, &detokenize_body, text, *reply);
+  });
+}
+
+void Api::Impl::refuse_embedding(HttpRequest, ReplyPtr reply) {
+  send_error(*reply, request_error(ErrorStyle::kOpenAi,
+                                   {Errc::kInvalidArgument,
+                                    "This model does not appear to be an embedding model by default. Please add "
+                                    "`--is-embedding` when launching the server or try another model."}));
+}
+
+void Api::Impl::not_built(HttpRequest request, ReplyPtr reply) {
+  const auto style = request.path.starts_with("/v1/responses") ? ErrorStyle::kResponses : ErrorStyle::kOpenAi;
+  send_error(*reply, missing_endpoint(style, request.path));
+}
+
+}  // namespace carat

@@ -1,0 +1,292 @@
+#include "api/api.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "api/api_impl.h"
+#include "api/native_request.h"
+#include "api/writer_parts.h"
+#include "base/log.h"
+#include "base/str.h"
+
+namespace carat {
+namespace {
+
+bool is_json_content(const HttpRequest& request) {
+  const std::string* type = request.header("Content-Type");
+  if (!type) return false;
+  const std::string_view media = trim(std::string_view(*type).substr(0, type->find(';')));
+  return equals_ignore_case_ascii(media, "application/json");
+}
+
+/// Adds headers to the answer and counts it.
+class DecoratedReply final : public HttpReply {
+ public:
+  struct Counters {
+    MetricsRegistry* registry = nullptr;
+    std::string endpoint, method;
+    std::atomic<int>* active = nullptr;
+  };
+  DecoratedReply(ReplyPtr inner, std::vector<HttpHeader> headers, Counters counters)
+      : inner_(std::move(inner)), headers_(std::move(headers)), counters_(std::move(counters)) {
+    if (!counters_.registry) return;
+    counters_.active->fetch_add(1);
+    counters_.registry
+        ->counter("sglang:http_requests_total", "HTTP requests.",
+                  {{"endpoint", counters_.endpoint}, {"method", counters_.method}})
+        .add();
+  }
+  ~DecoratedReply() override {
+    if (counters_.registry) counters_.active->fetch_sub(1);
+  }
+  void send(HttpResponse response) override {
+    decorate(response);
+    inner_->send(std::move(response));
+  }
+  void begin_stream(HttpResponse head) override {
+    decorate(head);
+    inner_->begin_stream(std::move(head));
+  }
+  void write(std::string_view chunk) override { inner_->write(chunk); }
+  void end() override { inner_->end(); }
+  void on_disconnect(std::function<void()> callback) override { inner_->on_disconnect(std::move(callback)); }
+  int io_index() const override { return inner_->io_index(); }
+
+ private:
+  void decorate(HttpResponse& response) {
+    response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
+    if (!counters_.registry) return;
+    counters_.registry
+        ->counter(
+            "sglang:http_responses_total", "HTTP responses.",
+            {{"endpoint", counters_.endpoint}, {"method", counters_.method}, {"status_code", str_cat(response.status)}})
+        .add();
+  }
+
+  const ReplyPtr inner_;
+  const std::vector<HttpHeader> headers_;
+  const Counters counters_;
+};
+
+/// What --log-requests writes: sizes at level 0, then ever more of the body.
+std::string request_log_line(const ApiSettings& settings, const HttpRequest& request) {
+  static constexpr size_t kShown[] = {0, 256, 2048, SIZE_MAX};
+  const std::string_view body =
+      std::string_view(request.body).substr(0, kShown[std::clamp(settings.log_requests_level, 0, 3)]);
+  if (!settings.log_requests_json)
+    return str_cat("Receive: ", request.method, " ", request.path, " from ", request.peer, ", ", request.body.size(),
+                   " bytes", body.empty() ? "" : ": ", body);
+  return Json::object({{"event", "request.received"},
+                       {"method", request.method},
+                       {"path", request.path},
+                       {"peer", request.peer},
+                       {"bytes", request.body.size()},
+                       {"body", body}})
+      .dump();
+}
+
+bool method_listed(std::string_view methods, std::string_view method) {
+  const auto all = split(methods, ' ');
+  return std::find(all.begin(), all.end(), method) != all.end();
+}
+
+}  // namespace
+
+void send_error(HttpReply& reply, const ErrorReply& error) {
+  reply.send({error.status, "application/json", error.body, {}});
+}
+
+std::span<const Api::Impl::Route> Api::Impl::routes() {
+  using I = Impl;
+  constexpr auto kOpenAi = ErrorStyle::kOpenAi;
+  constexpr auto kNative = ErrorStyle::kNative;
+  constexpr auto kPlain = ErrorStyle::kPlain;
+  static constexpr auto kRoutes = std::to_array<Route>({
+      {"/v1/chat/completions", "POST", &I::chat, kOpenAi, false, true},
+      {"/invocations", "POST", &I::chat, kOpenAi, false, true},
+      {"/v1/completions", "POST", &I::completions, kOpenAi, false, true},
+      {"/generate", "POST PUT", &I::native, kNative, false, true},
+      {"/v1/models", "GET", &I::models, kOpenAi, false, true},
+      {"/v1/models/*", "GET", &I::model_card, kOpenAi, false, true},
+      {"/health", "GET HEAD", &I::health},
+      {"/ping", "GET HEAD", &I::health},
+      {"/health_generate", "GET", &I::health_generate},
+      {"/ready", "GET HEAD", &I::ready},
+      {"/model_info", "GET", &I::model_info, kPlain, false, true},
+      {"/get_model_info", "GET", &I::model_info, kPlain, false, true},
+      {"/server_info", "GET", &I::server_info, kPlain, false, true},
+      {"/get_server_info", "GET", &I::server_info, kPlain, false, true},
+      {"/v1/loads", "GET", &I::loads, kPlain, false, true},
+      {"/metrics", "GET", &I::metrics_text},
+      {"/flush_cache", "GET POST", &I::flush_cache, kPlain, true, true},
+      {"/abort_request", "POST", &I::abort_request, kPlain, true, true},
+      {"/start_profile", "GET POST", &I::start_profile, kPlain, true, true},
+      {"/stop_profile", "GET POST", &I::stop_profile, kPlain, true, true},
+      {"/tokenize", "POST", &I::tokenize, kOpenAi, false, true},
+      {"/v1/tokenize", "POST", &I::tokenize, kOpenAi, false, true},
+      {"/detokenize", "POST", &I::detokenize, kOpenAi, false, true},
+      {"/v1/detokenize", "POST", &I::detokenize, kOpenAi, false, true},
+      {"/v1/embeddings", "POST", &I::refuse_embedding, kOpenAi},
+      {"/v1/classify", "POST", &I::refuse_embedding, kOpenAi},
+      {"/classify", "POST", &I::refuse_embedding, kOpenAi},
+      {"/encode", "POST", &I::refuse_embedding, kOpenAi},
+      {"/v1/rerank", "POST PUT", &I::refuse_embedding, kOpenAi},
+      {"/v1/score", "POST", &I::not_built, kOpenAi},
+      {"/v1/responses", "POST", &I::not_built, ErrorStyle::kResponses},
+      {"/v1/responses/*", "GET POST", &I::not_built, ErrorStyle::kResponses},
+      {"/v1/messages", "POST", &I::not_built, kOpenAi},
+      {"/v1/messages/count_tokens", "POST", &I::not_built, kOpenAi},
+      {"/parse_function_call", "POST", &I::not_built, kOpenAi},
+      {"/separate_reasoning", "POST", &I::not_built, kOpenAi},
+      {"/", "GET HEAD", &I::root},
+  });
+  return kRoutes;
+}
+
+Api::Impl::Impl(ApiSettings s, MetricsRegistry& r, const MetricBuckets& buckets)
+    : settings(std::move(s)),
+      registry(r),
+      access{settings.api_key, settings.admin_api_key, settings.cors_allow_origins},
+      created(unix_seconds()) {
+  if (settings.enable_metrics) metrics.emplace(registry, settings.served_model_name, buckets);
+  const char* generation = std::getenv("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION");
+  if (generation)
+    health_generates = std::string_view(generation) != "0" && !equals_ignore_case_ascii(generation, "false");
+  prep = std::make_unique<TaskPool>(settings.prep_threads, kMaxPrepQueue);
+}
+
+const Api::Impl::Route* Api::Impl::find_route(const HttpRequest& request, bool& path_known) const {
+  for (const Route& route : routes()) {
+    const bool prefix = route.path.ends_with('*');
+    const auto stem = route.path.substr(0, route.path.size() - (prefix ? 1 : 0));
+    const bool matches =
+        prefix ? request.path.starts_with(stem) && request.path.size() > stem.size() : request.path == stem;
+    if (!matches) continue;
+    path_known = true;
+    if (method_listed(route.methods, request.method)) return &route;
+  }
+  return nullptr;
+}
+
+ReplyPtr Api::Impl::decorate(const HttpRequest& request, std::string_view endpoint, ReplyPtr reply) {
+  auto headers = access.cors_headers(request);
+  if (headers.empty() && !metrics) return reply;
+  DecoratedReply::Counters counters;
+  if (metrics) counters = {&registry, std::string(endpoint), request.method, &http_active};
+  return std::make_shared<DecoratedReply>(std::move(reply), std::move(headers), std::move(counters));
+}
+
+void Api::Impl::dispatch(HttpRequest request, ReplyPtr reply) {
+  bool path_known = false;
+  const Route* route = find_route(request, path_known);
+  // Only methods and paths of ours become labels: clients must not be able to invent series.
+  if (route || !access.cors_allow_origins.empty())
+    reply = decorate(request, route ? route->path : "other", std::move(reply));
+  if (!access.key_opens(request, route && route->administrative)) return send_error(*reply, unauthorized());
+  if (request.method == "OPTIONS" && !route) {
+    const std::string* origin = request.header("Origin");
+    const bool allowed = origin && access.origin_listed(*origin);
+    return reply->send(
+        {allowed ? 200 : 400, "text/plain; charset=utf-8", allowed ? "OK" : "Disallowed CORS origin", {}});
+  }
+  if (!access.origin_may_call(request)) return send_error(*reply, forbidden());
+  if (!route) {
+    if (!path_known) return send_error(*reply, unknown_path(request.path));
+    return send_error(*reply, wrong_method(request.method, request.path));
+  }
+  if (route->needs_model && !model())
+    return send_error(*reply, request_error(route->style, {Errc::kUnavailable, "The server is starting."}));
+  (this->*route->handler)(std::move(request), std::move(reply));
+}
+
+void Api::Impl::on_prep(ErrorStyle style, const ReplyPtr& reply, std::function<void()> work) {
+  if (prep->submit(std::move(work))) return;
+  send_error(*reply, request_error(style, {Errc::kOverloaded, "The request queue is full."}));
+}
+
+void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest request, ReplyPtr reply) {
+  const auto received = std::chrono::steady_clock::now();
+  if (!accepts_requests())
+    return send_error(*reply, request_error(style, {Errc::kUnavailable, "The server is shutting down."}));
+  if (style == ErrorStyle::kOpenAi && !is_json_content(request))
+    return send_error(*reply, schema_error(style, {Errc::kInvalidArgument,
+                                                   "Unsupported Media Type: Only 'application/json' is allowed"}));
+  if (settings.log_requests) log_info(request_log_line(settings, request));
+  const int io = reply->io_index();
+  auto job = std::make_shared<GenerationJob>(job_context, *wakers[static_cast<size_t>(io)], reply);
+  reply->on_disconnect([weak = std::weak_ptr(job)] {
+    if (const auto alive = weak.lock()) alive->on_disconnect();
+  });
+  // std::function copies, so the body and what comes out of it travel by shared pointer.
+  auto body_text = std::make_shared<std::string>(std::move(request.body));
+  on_prep(style, reply, [this, prepare, style, received, io, job, body_text] {
+    RequestStage stage = RequestStage::kSchema;
+    bool native_stream = false;
+    auto prepared = [&]() -> Result<PreparedGeneration> {
+      CARAT_TRY(const auto body, parse_json(*body_text));
+      native_stream = style == ErrorStyle::kNative && native_streams(body);
+      return prepare({*model(), settings}, body, stage);
+    }();
+    if (!prepared) {
+      const Refusal refusal{prepared.error(), style, stage == RequestStage::kSchema, native_stream};
+      return server->post(io, [job, refusal] { job->refuse(refusal); });
+    }
+    prepared->received = received;
+    auto ready = std::make_shared<PreparedGeneration>(std::move(*prepared));
+    server->post(io, [job, ready] { job->start(std::move(*ready)); });
+  });
+}
+
+Api::Api(ApiSettings settings, MetricsRegistry& registry, const MetricBuckets& buckets)
+    : impl_(std::make_unique<Impl>(std::move(settings), registry, buckets)) {}
+Api::~Api() = default;
+
+HttpHandler Api::handler() {
+  return [impl = impl_.get()](HttpRequest request, ReplyPtr reply) {
+    impl->dispatch(std::move(request), std::move(reply));
+  };
+}
+
+HttpErrorFormatter Api::error_formatter() {
+  return [](int status, std::string_view reason) {
+    const ErrorReply error = http_error(status, reason);
+    return HttpResponse{error.status, "application/json", error.body, {}};
+  };
+}
+
+void Api::attach_server(HttpServer& server) {
+  impl_->server = &server;
+  for (int i = 0; i < server.num_io_threads(); ++i) impl_->wakers.push_back(std::make_unique<IoWaker>(server, i));
+}
+
+void Api::publish(const ServedModel& model) {
+  Impl& impl = *impl_;
+  impl.served = model;
+  impl.job_context = {model.engine,
+                      model.tokenizer,
+                      impl.metrics ? &*impl.metrics : nullptr,
+                      SpecialFilter(*model.tokenizer),
+                      model.tokenizer->find("<channel|>"),
+                      {}};
+  if (impl.settings.log_requests) impl.job_context.log_answer = [](std::string_view line) { log_info(line); };
+  impl.model_.store(&impl.served, std::memory_order_release);
+}
+
+void Api::set_state(ServingState state) { impl_->state.store(state); }
+ServingState Api::state() const { return impl_->state.load(); }
+
+void Api::tick() {
+  if (!impl_->model()) return;
+  impl_->expire_probes();
+  std::vector<PendingFlush> waiting;
+  {
+    const std::lock_guard lock(impl_->waiting_mutex);
+    waiting.swap(impl_->flushes);
+  }
+  for (const PendingFlush& flush : waiting) impl_->try_flush(flush);
+}
+
+void Api::stop() { impl_->prep.reset(); }
+
+}  // namespace carat

@@ -1,0 +1,138 @@
+#pragma once
+// The inside of Api, shared by the files that hold its routes.
+
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+#include "api/access.h"
+#include "api/api.h"
+#include "api/job.h"
+#include "api/prepare.h"
+#include "base/task_pool.h"
+
+namespace carat {
+
+/// Requests that wait for a prep thread; more get 503.
+inline constexpr size_t kMaxPrepQueue = 65536;
+/// How long /health waits for the engine's answer.
+inline constexpr std::chrono::seconds kHealthTimeout{20};
+
+using ReplyPtr = std::shared_ptr<HttpReply>;
+
+/// A health check's one-token generation. Any answer of the engine makes it green.
+class HealthProbe final : public NewsListener {
+ public:
+  explicit HealthProbe(ReplyPtr reply)
+      : reply_(std::move(reply)), deadline_(std::chrono::steady_clock::now() + kHealthTimeout) {}
+  void watch(std::shared_ptr<ListenedStream> stream) { stream_ = std::move(stream); }
+  void on_news(size_t) override { answer(200); }
+  void answer(int status);
+  bool expired() const { return std::chrono::steady_clock::now() >= deadline_; }
+  bool answered() const { return answered_.load(); }
+  int io_index() const { return io_index_; }
+
+ private:
+  ReplyPtr reply_;
+  const int io_index_ = reply_->io_index();
+  std::shared_ptr<ListenedStream> stream_;
+  const std::chrono::steady_clock::time_point deadline_;
+  std::atomic<bool> answered_ = false;
+};
+
+/// A /flush_cache that waits for idleness.
+struct PendingFlush {
+  ReplyPtr reply;
+  std::chrono::steady_clock::time_point deadline;
+};
+
+struct Api::Impl {
+  Impl(ApiSettings s, MetricsRegistry& r, const MetricBuckets& buckets);
+
+  using Member = void (Impl::*)(HttpRequest, ReplyPtr);
+  struct Route {
+    std::string_view path;
+    std::string_view methods;  ///< "GET POST"
+    Member handler;
+    ErrorStyle style = ErrorStyle::kPlain;
+    bool administrative = false;
+    bool needs_model = false;
+  };
+  static std::span<const Route> routes();
+
+  void dispatch(HttpRequest request, ReplyPtr reply);
+  const Route* find_route(const HttpRequest& request, bool& path_known) const;
+  ReplyPtr decorate(const HttpRequest& request, std::string_view endpoint, ReplyPtr reply);
+
+  // Generation: api.cc
+  using Prepare = Result<PreparedGeneration> (*)(const PrepareContext&, const Json&, RequestStage&);
+  void chat(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_chat, ErrorStyle::kOpenAi, std::move(request), std::move(reply));
+  }
+  void completions(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_completion, ErrorStyle::kOpenAi, std::move(request), std::move(reply));
+  }
+  void native(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_native, ErrorStyle::kNative, std::move(request), std::move(reply));
+  }
+  void generate_with(Prepare prepare, ErrorStyle style, HttpRequest request, ReplyPtr reply);
+  /// Runs `work` on a prep thread, or answers 503.
+  void on_prep(ErrorStyle style, const ReplyPtr& reply, std::function<void()> work);
+
+  // Small endpoints: admin_routes.cc
+  void root(HttpRequest, ReplyPtr reply);
+  void models(HttpRequest, ReplyPtr reply);
+  void model_card(HttpRequest request, ReplyPtr reply);
+  void model_info(HttpRequest, ReplyPtr reply);
+  void server_info(HttpRequest, ReplyPtr reply);
+  void loads(HttpRequest, ReplyPtr reply);
+  void metrics_text(HttpRequest, ReplyPtr reply);
+  void flush_cache(HttpRequest request, ReplyPtr reply);
+  void abort_request(HttpRequest request, ReplyPtr reply);
+  void start_profile(HttpRequest, ReplyPtr reply);
+  void stop_profile(HttpRequest, ReplyPtr reply);
+  void tokenize(HttpRequest request, ReplyPtr reply);
+  void detokenize(HttpRequest request, ReplyPtr reply);
+  void refuse_embedding(HttpRequest, ReplyPtr reply);
+  void not_built(HttpRequest request, ReplyPtr reply);
+  void try_flush(const PendingFlush& flush);
+  Json card(const ServedModel& model) const;
+  Json internal_state(const ServedModel& model) const;
+  void update_gauges();
+
+  // Health: health_routes.cc
+  void health(HttpRequest request, ReplyPtr reply);
+  void health_generate(HttpRequest, ReplyPtr reply);
+  void ready(HttpRequest, ReplyPtr reply);
+  void probe(ReplyPtr reply);
+  void expire_probes();
+
+  const ServedModel* model() const { return model_.load(std::memory_order_acquire); }
+  bool accepts_requests() const { return model() && state.load() != ServingState::kDraining; }
+
+  const ApiSettings settings;
+  MetricsRegistry& registry;
+  AccessRules access;
+  std::optional<ApiMetrics> metrics;
+  std::atomic<ServingState> state = ServingState::kStarting;
+  std::atomic<int> http_active = 0;
+  const int64_t created;
+  bool health_generates = true;
+
+  HttpServer* server = nullptr;
+  std::vector<std::unique_ptr<IoWaker>> wakers;  ///< one per io thread
+  ServedModel served;
+  std::atomic<const ServedModel*> model_ = nullptr;
+  JobContext job_context;
+  std::unique_ptr<TaskPool> prep;
+
+  std::mutex waiting_mutex;  ///< guards the next two
+  std::vector<std::shared_ptr<HealthProbe>> probes;
+  std::vector<PendingFlush> flushes;
+};
+
+/// Reads a query or body value as seconds in [0, 3600].
+std::optional<double> parse_timeout(std::string_view text);
+void send_error(HttpReply& reply, const ErrorReply& error);
+
+}  // namespace carat

@@ -1,0 +1,67 @@
+#include "api/chat_request.h"
+
+#include <array>
+
+#include "base/str.h"
+
+namespace carat {
+namespace {
+
+constexpr auto kUnserved = std::to_array<std::string_view>(
+    {"return_hidden_states", "return_routed_experts", "lora_path", "session_params", "custom_logit_processor",
+     "custom_params", "watermark", "return_sampling_mask", "return_flat_raw_output_top_logprobs", "images_config",
+     "video_config", "mm_processor_kwargs", "max_dynamic_patch", "use_audio_in_video", "task",
+     "return_prompt_token_ids", "return_token_ids"});
+
+void read_max_tokens(JsonFields& fields, GenerationParams& params) {
+  params.max_new_tokens.reset();
+  for (const std::string_view key : {"max_tokens", "max_completion_tokens"})
+    if (const auto most = fields.integer(key); most && *most != 0) params.max_new_tokens = *most;
+}
+
+void read_chat_logprobs(JsonFields& fields, LogprobParams& out) {
+  out.enabled = fields.boolean("logprobs").value_or(false);
+  const auto top = fields.integer("top_logprobs", 0, kMaxTopLogprobs);
+  if (out.enabled) out.num_top = static_cast<int>(top.value_or(0));
+}
+
+}  // namespace
+
+Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams& defaults) {
+  ChatRequest request;
+  request.params = defaults;
+  JsonFields fields(body, "");
+  CARAT_TRY_VOID(fields.status());
+  if (auto model = fields.text("model")) request.model = std::move(*model);
+  read_openai_params(fields, request.params);
+  const auto preferred = request.params.max_new_tokens;
+  read_max_tokens(fields, request.params);
+  if (!request.params.max_new_tokens) request.params.max_new_tokens = preferred;
+  read_chat_logprobs(fields, request.params.logprobs);
+  request.stream = read_stream_params(fields);
+  request.identity = read_identity(fields);
+  request.input_ids = fields.ids("input_ids");
+  request.return_meta_info = fields.boolean("return_meta_info").value_or(false);
+  // Thoughts and calls stay visible to whoever reads the text; other special tokens go unless the client wants them.
+  request.params.filter_specials = request.params.text.skip_special_tokens && !request.params.sampling.ignore_eos;
+  request.params.text.skip_special_tokens = false;
+  CARAT_TRY_VOID(fields.status());
+  return request;
+}
+
+Result<void> check_chat_request(const Json& body, const ChatRequest& request, int vocab_size,
+                                std::optional<int> context_length_given) {
+  const auto bad = [](std::string message) { return Error{Errc::kInvalidArgument, std::move(message)}; };
+  const auto& most = request.params.max_new_tokens;
+  if (most && *most < 0) return bad("max_tokens must be positive");
+  if (most && context_length_given && *most > *context_length_given)
+    return bad(str_cat("max_completion_tokens is too large: ", *most, ".This model supports at most ",
+                       *context_length_given, " completion tokens."));
+  if (request.input_ids && request.input_ids->empty()) return bad("input_ids cannot be empty.");
+  if (request.return_meta_info && request.stream.stream) return bad("return_meta_info is not supported with stream.");
+  CARAT_TRY_VOID(refuse_constraints(body));
+  CARAT_TRY_VOID(refuse_unserved(body, kUnserved));
+  return check_params(request.params, vocab_size);
+}
+
+}  // namespace carat

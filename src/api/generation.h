@@ -1,0 +1,130 @@
+#pragma once
+// One HTTP request's run through the engine: prompts and samples on the way, and the writers that put them into words.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/error_map.h"
+#include "api/params.h"
+#include "engine/request.h"
+#include "output/text_stream.h"
+#include "tokenizer/tokenizer.h"
+
+namespace carat {
+
+/// One prompt as the engine is to continue it; made on a prep thread.
+struct PreparedPrompt {
+  std::string id;  ///< for abort and logs
+  std::vector<TokenId> ids;
+  GenerationParams params;  ///< sampling.max_new_tokens is the effective limit
+  int priority = 0;
+  uint64_t cache_salt = 0;
+  bool thinking = false;  ///< count reasoning tokens
+};
+
+/// How a sample ended, as clients see it.
+struct SampleEnd {
+  FinishReason reason = FinishReason::kStop;
+  std::optional<TokenId> matched_token;
+  std::optional<std::string> matched_text;
+};
+
+/// One of a prompt's n continuations.
+struct Sample {
+  int index = 0;  ///< prompt * n + sample
+  std::vector<TokenId> tokens;
+  std::vector<PositionLogprobs> logprobs;  ///< one per token, if asked for
+  std::string text;                        ///< so far; streams of deltas leave it empty
+  std::optional<SampleEnd> end;
+  std::optional<int> reasoning_end;  ///< tokens up to and including the one that closed the thought
+};
+
+struct Prompt {
+  PreparedPrompt prepared;
+  std::vector<PositionLogprobs> prompt_logprobs;
+  std::vector<Sample> samples;
+  RequestStats stats;
+  std::chrono::steady_clock::time_point received{};
+  int reasoning_tokens(const Sample& sample) const;
+};
+
+/// What is new about a sample since its last chunk.
+struct SampleNews {
+  std::string_view text;
+  size_t first_token = 0;  ///< tokens and logprobs from here on are new
+  bool first_chunk = false;
+};
+
+/// Puts answers into one route's form. Lives on the connection's io thread.
+class AnswerWriter {
+ public:
+  virtual ~AnswerWriter() = default;
+  virtual bool streams() const = 0;
+  virtual ErrorStyle error_style() const = 0;
+  /// Whether Sample::text must be kept while streaming.
+  virtual bool needs_whole_text() const { return !streams(); }
+  /// Streaming: appends the events of one sample's news (its `end` is set on the last).
+  virtual void write_news(const Prompt& prompt, const Sample& sample, const SampleNews& news, std::string& out) {
+    static_cast<void>(prompt), static_cast<void>(sample), static_cast<void>(news), static_cast<void>(out);
+  }
+  /// When every sample has ended. Streaming: the last events, [DONE] not included. Otherwise the body.
+  virtual void write_end(std::span<const Prompt> prompts, std::string& out) = 0;
+};
+
+/// Settings and collaborators of writers.
+struct WriterContext {
+  const Tokenizer* tokenizer = nullptr;
+  std::string weight_version = "default";
+  bool cache_report = false;
+  bool incremental_native = false;
+};
+
+/// Everything a request's run needs, made on a prep thread.
+struct PreparedGeneration {
+  std::vector<PreparedPrompt> prompts;
+  std::unique_ptr<AnswerWriter> writer;
+  int stream_interval = 1;
+  std::chrono::steady_clock::time_point received{};
+};
+
+/// Chat keeps the markers of thoughts and calls in the text and drops other special tokens (spec parsers.md section 1).
+class SpecialFilter {
+ public:
+  /// Keeps everything.
+  SpecialFilter() = default;
+  explicit SpecialFilter(const Tokenizer& tokenizer);
+  bool drops(TokenId id) const;
+
+ private:
+  const Tokenizer* tokenizer_ = nullptr;
+  std::vector<TokenId> kept_;  ///< ascending
+};
+
+/// A sample's tokens on their way to text: filter, decoding, stop strings.
+class SampleDecoder {
+ public:
+  SampleDecoder(const Tokenizer& tokenizer, SpecialFilter filter, const TextOptions& options);
+
+  struct Step {
+    std::string text;
+    size_t num_tokens = 0;  ///< of the event's tokens that belong to the answer
+    std::optional<std::string> matched_stop;
+  };
+  /// `end`: the event's finish, if it has one.
+  Step push(std::span<const TokenId> tokens, const std::optional<Finish>& end);
+
+ private:
+  Step push_running(std::span<const TokenId> tokens);
+
+  SpecialFilter filter_;
+  TextStream stream_;
+  bool done_ = false;
+};
+
+}  // namespace carat

@@ -1,0 +1,237 @@
+#include "api/job.h"
+
+#include <algorithm>
+
+#include "api/writer_parts.h"
+#include "base/str.h"
+
+namespace carat {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+SampleEnd end_of(const SampleDecoder::Step& step, const std::optional<Finish>& finish, size_t num_event_tokens) {
+  // The length limit is checked before stop strings, as SGLang does.
+  const bool at_limit = finish && finish->reason == FinishReason::kLength && step.num_tokens == num_event_tokens;
+  if (step.matched_stop && !at_limit) return {FinishReason::kStop, std::nullopt, step.matched_stop};
+  return {finish->reason, finish->matched_token, std::nullopt};
+}
+
+HttpResponse event_stream(std::string body) {
+  return {200, "text/event-stream", std::move(body), {{"Cache-Control", "no-cache"}}};
+}
+
+}  // namespace
+
+void IoWaker::wake(std::vector<std::shared_ptr<RequestStream>> streams) {
+  server_.post(io_index_, [streams = std::move(streams)] {
+    for (const auto& stream : streams) static_cast<const ListenedStream&>(*stream).notify();
+  });
+}
+
+GenerationJob::GenerationJob(const JobContext& context, StreamWaker& waker, std::shared_ptr<HttpReply> reply)
+    : context_(context), waker_(waker), reply_(std::move(reply)) {}
+
+void GenerationJob::start(PreparedGeneration prepared) {
+  writer_ = std::move(prepared.writer);
+  stream_interval_ = prepared.stream_interval;
+  received_ = prepared.received;
+  if (disconnected_) return close();
+  for (PreparedPrompt& ready : prepared.prompts) {
+    Prompt prompt;
+    PromptRun run;
+    for (int i = 0; i < ready.params.n; ++i) {
+      Sample& sample = prompt.samples.emplace_back();
+      sample.index = static_cast<int>(num_open_++);
+      run.samples.push_back(
+          {SampleDecoder(*context_.tokenizer, ready.params.filter_specials ? context_.chat_filter : SpecialFilter(),
+                         ready.params.text),
+           {},
+           0,
+           false,
+           received_});
+    }
+    prompt.received = received_;
+    prompt.prepared = std::move(ready);
+    prompts_.push_back(std::move(prompt));
+    runs_.push_back(std::move(run));
+  }
+  for (size_t i = 0; i < prompts_.size() && !done_; ++i) submit(i);
+}
+
+void GenerationJob::refuse(const Refusal& refusal) {
+  if (disconnected_) return close();
+  const ErrorReply answer =
+      refusal.schema ? schema_error(refusal.style, refusal.error) : request_error(refusal.style, refusal.error);
+  if (refusal.native_stream && !refusal.schema) {
+    reply_->begin_stream(event_stream(str_cat(stream_error_event(refusal.style, refusal.error), kDoneEvent)));
+    reply_->end();
+  } else {
+    reply_->send({answer.status, "application/json", answer.body, {}});
+  }
+  close();
+}
+
+void GenerationJob::submit(size_t prompt_idx) {
+  const PreparedPrompt& prepared = prompts_[prompt_idx].prepared;
+  auto stream = std::make_shared<ListenedStream>(&waker_, shared_from_this(), prompt_idx);
+  runs_[prompt_idx].stream = stream;
+  Request request;
+  request.id = prepared.id;
+  request.prompt = prepared.ids;
+  request.sampling = prepared.params.sampling;
+  request.logprobs = prepared.params.logprobs;
+  request.num_samples = prepared.params.n;
+  request.priority = prepared.priority;
+  request.cache_salt = prepared.cache_salt;
+  request.stream = std::move(stream);
+  if (const auto accepted = context_.engine->submit(std::move(request)); !accepted) fail(accepted.error());
+}
+
+void GenerationJob::on_disconnect() {
+  disconnected_ = true;
+  if (done_ || !writer_) return;  // done, or still being prepared: start() will see it
+  count(true);
+  close();
+}
+
+void GenerationJob::on_news(size_t prompt_idx) {
+  if (done_) return;
+  const auto stream = runs_[prompt_idx].stream;
+  auto events = stream->drain();
+  prompts_[prompt_idx].stats = stream->stats();
+  for (SampleEvent& event : events)
+    if (!handle(prompt_idx, event)) return;
+  if (num_open_ == 0) return finish();
+  send_pending();
+}
+
+/// False if the request has failed.
+bool GenerationJob::handle(size_t prompt_idx, SampleEvent& event) {
+  Prompt& prompt = prompts_[prompt_idx];
+  Sample& sample = prompt.samples[static_cast<size_t>(event.sample)];
+  SampleRun& run = runs_[prompt_idx].samples[static_cast<size_t>(event.sample)];
+  if (sample.end) return true;  // what the engine had under way when a stop string ended the sample
+  if (event.finish && event.finish->error) {
+    fail(*event.finish->error);
+    return false;
+  }
+  if (!event.prompt_logprobs.empty()) prompt.prompt_logprobs = std::move(event.prompt_logprobs);
+  auto step = run.decoder.push(event.tokens, event.finish);
+  const size_t before = sample.tokens.size();
+  sample.tokens.insert(sample.tokens.end(), event.tokens.begin(),
+                       event.tokens.begin() + static_cast<ptrdiff_t>(step.num_tokens));
+  event.logprobs.resize(std::min(event.logprobs.size(), step.num_tokens));
+  std::move(event.logprobs.begin(), event.logprobs.end(), std::back_inserter(sample.logprobs));
+  if (prompt.prepared.thinking && !sample.reasoning_end && context_.thought_end) {
+    const auto closed =
+        std::find(sample.tokens.begin() + static_cast<ptrdiff_t>(before), sample.tokens.end(), *context_.thought_end);
+    if (closed != sample.tokens.end()) sample.reasoning_end = static_cast<int>(closed - sample.tokens.begin()) + 1;
+  }
+  observe_tokens(run, step.num_tokens);
+  if (writer_->streams())
+    run.pending_text += step.text;
+  else
+    sample.text += step.text;
+  if (step.matched_stop || event.finish) {
+    if (!event.finish) runs_[prompt_idx].stream->cancel_sample(event.sample);
+    sample.end = end_of(step, event.finish, event.tokens.size());
+    --num_open_;
+  }
+  if (writer_->streams()) emit(prompt, sample, run);
+  return true;
+}
+
+/// A step of k tokens that took t counts as k gaps of t / k.
+void GenerationJob::observe_tokens(SampleRun& run, size_t num_tokens) {
+  if (num_tokens == 0) return;
+  const auto now = std::chrono::steady_clock::now();
+  const double gap = std::chrono::duration<double>(now - run.last_token).count();
+  const bool first = run.last_token == received_;
+  run.last_token = now;
+  if (!context_.metrics) return;
+  if (first) return context_.metrics->time_to_first_token.observe(gap);
+  context_.metrics->inter_token_latency.observe(gap / static_cast<double>(num_tokens), num_tokens);
+}
+
+void GenerationJob::emit(Prompt& prompt, Sample& sample, SampleRun& run) {
+  const bool due = !run.chunk_sent || sample.end ||
+                   sample.tokens.size() - run.first_pending >= static_cast<size_t>(stream_interval_);
+  if (!due) return;
+  writer_->write_news(prompt, sample, {run.pending_text, run.first_pending, !run.chunk_sent}, out_);
+  run.pending_text.clear();
+  run.first_pending = sample.tokens.size();
+  run.chunk_sent = true;
+}
+
+void GenerationJob::send_pending() {
+  if (out_.empty()) return;
+  if (head_sent_)
+    reply_->write(out_);
+  else
+    reply_->begin_stream(event_stream(std::move(out_)));
+  head_sent_ = true;
+  out_.clear();
+}
+
+void GenerationJob::finish() {
+  writer_->write_end(prompts_, out_);
+  if (writer_->streams()) {
+    out_ += kDoneEvent;
+    send_pending();
+    reply_->end();
+  } else {
+    reply_->send({200, "application/json", std::move(out_), {}});
+  }
+  count(false);
+  close();
+}
+
+void GenerationJob::fail(const Error& error) {
+  const ErrorStyle style = writer_->error_style();
+  const bool in_stream = head_sent_ || (style == ErrorStyle::kNative && writer_->streams());
+  if (in_stream) {
+    out_ += stream_error_event(style, error);
+    out_ += kDoneEvent;
+    send_pending();
+    reply_->end();
+  } else {
+    const ErrorReply answer = request_error(style, error);
+    reply_->send({answer.status, "application/json", answer.body, {}});
+  }
+  count(true);
+  close();
+}
+
+void GenerationJob::count(bool aborted) {
+  if (!context_.metrics) return;
+  ApiMetrics& metrics = *context_.metrics;
+  const UsageNumbers usage = usage_of(prompts_);
+  metrics.requests.add();
+  if (aborted) metrics.aborted_requests.add();
+  metrics.prompt_tokens.add(static_cast<double>(usage.prompt_tokens));
+  metrics.generation_tokens.add(static_cast<double>(usage.completion_tokens));
+  metrics.cached_tokens.add(static_cast<double>(usage.cached_tokens));
+  metrics.e2e_latency.observe(seconds_since(received_));
+  for (const Prompt& prompt : prompts_)
+    if (prompt.stats.scheduled > prompt.stats.queued)
+      metrics.queue_time.observe(std::chrono::duration<double>(prompt.stats.scheduled - prompt.stats.queued).count());
+  if (context_.log_answer)
+    context_.log_answer(str_cat("Finish: ", prompts_.empty() ? "" : prompts_.front().prepared.id, ", prompt tokens ",
+                                usage.prompt_tokens, ", generated tokens ", usage.completion_tokens, ", seconds ",
+                                seconds_since(received_), aborted ? ", aborted" : ""));
+}
+
+/// Lets go of client and engine. What the engine still sends is ignored.
+void GenerationJob::close() {
+  done_ = true;
+  for (PromptRun& run : runs_) {
+    if (run.stream) run.stream->cancel();
+    run.stream.reset();
+  }
+  reply_.reset();
+}
+
+}  // namespace carat

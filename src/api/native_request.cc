@@ -1,0 +1,197 @@
+#include "api/native_request.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <set>
+
+#include "base/str.h"
+
+namespace carat {
+namespace {
+
+constexpr auto kUnserved =
+    std::to_array<std::string_view>({"input_embeds", "lora_path", "session_params", "custom_logit_processor",
+                                     "return_hidden_states", "return_routed_experts", "routed_experts_start_len",
+                                     "return_sampling_mask", "max_thinking_tokens", "require_reasoning", "background"});
+constexpr auto kMedia = std::to_array<std::string_view>({"image_data", "audio_data", "video_data"});
+
+Error bad(std::string message) { return {Errc::kInvalidArgument, std::move(message)}; }
+
+/// Entry `i` of a per-prompt list, or the value for all.
+const Json* per_item(const Json* value, size_t i) {
+  if (!value || !value->is_array()) return value;
+  return i < value->size() ? &value->as_array()[i] : nullptr;
+}
+
+struct Prompts {
+  std::vector<PromptInput> list;
+  bool batch = false;
+};
+
+Result<Prompts> parse_texts(const Json& text) {
+  Prompts out;
+  out.batch = text.is_array();
+  if (text.is_string()) {
+    out.list.emplace_back(text.as_string());
+    return out;
+  }
+  if (!text.is_array())
+    return bad(str_cat("text: Input should be a string or a list of strings, got ", text.kind_name()));
+  for (const Json& item : text.as_array()) {
+    if (!item.is_string()) return bad(str_cat("text: Input should be a list of strings, got ", item.kind_name()));
+    out.list.emplace_back(item.as_string());
+  }
+  return out;
+}
+
+Result<Prompts> parse_id_lists(const Json& ids) {
+  Prompts out;
+  out.batch = ids.is_array() && ids.size() > 0 && ids.as_array().front().is_array();
+  if (!out.batch) {
+    CARAT_TRY(auto one, parse_token_ids(ids, "input_ids"));
+    out.list.emplace_back(std::move(one));
+    return out;
+  }
+  for (const Json& item : ids.as_array()) {
+    CARAT_TRY(auto one, parse_token_ids(item, "input_ids"));
+    out.list.emplace_back(std::move(one));
+  }
+  return out;
+}
+
+Result<Prompts> parse_prompts(const Json& body) {
+  const auto given = [&](std::string_view key) {
+    const Json* value = body.find(key);
+    return value && !value->is_null() ? value : nullptr;
+  };
+  const Json* text = given("text");
+  const Json* ids = given("input_ids");
+  if ((text != nullptr) + (ids != nullptr) + (given("input_embeds") != nullptr) != 1)
+    return bad("Either text, input_ids or input_embeds should be provided.");
+  if (text) return parse_texts(*text);
+  if (ids) return parse_id_lists(*ids);
+  return bad("input_embeds is not supported by this server.");
+}
+
+Result<bool> per_item_bool(const Json& body, std::string_view key, size_t i) {
+  const Json* value = per_item(body.find(key), i);
+  if (!value || value->is_null()) return false;
+  if (!value->is_bool()) return bad(str_cat(key, ": Input should be a valid boolean, got ", value->kind_name()));
+  return value->as_bool();
+}
+
+Result<std::optional<int>> per_item_int(const Json& body, std::string_view key, size_t i) {
+  const Json* value = per_item(body.find(key), i);
+  if (!value || value->is_null()) return std::optional<int>();
+  if (!value->is_int() || value->as_int() < -1 || value->as_int() > std::numeric_limits<int>::max())
+    return bad(str_cat(key, ": Input should be a valid integer, got ",
+                       value->is_int() ? value->dump() : std::string(value->kind_name())));
+  return std::optional(static_cast<int>(value->as_int()));
+}
+
+Result<std::vector<TokenId>> logprob_ids(const Json& body, size_t i) {
+  const Json* value = body.find("token_ids_logprob");
+  if (!value || value->is_null()) return std::vector<TokenId>{};
+  const bool nested = value->is_array() && value->size() > 0 && value->as_array().front().is_array();
+  if (nested) value = per_item(value, i);
+  if (!value || value->is_null()) return std::vector<TokenId>{};
+  auto ids = parse_token_ids(*value, "token_ids_logprob");
+  if (!ids) return bad("token_ids_logprob must be a flat list of integers.");
+  return std::move(*ids);
+}
+
+Result<LogprobParams> read_logprobs(const Json& body, size_t i) {
+  LogprobParams out;
+  CARAT_TRY(out.enabled, per_item_bool(body, "return_logprob", i));
+  CARAT_TRY(const auto start, per_item_int(body, "logprob_start_len", i));
+  CARAT_TRY(const auto top, per_item_int(body, "top_logprobs_num", i));
+  CARAT_TRY(out.token_ids, logprob_ids(body, i));
+  out.num_top = std::max(top.value_or(0), 0);
+  if (start && *start >= 0) out.prompt_start = *start;
+  if (!out.enabled) return LogprobParams{};
+  return out;
+}
+
+Result<std::optional<std::string>> read_rid(const Json& body, size_t i, bool batch) {
+  const Json* rid = body.find("rid");
+  if (!rid || rid->is_null()) return std::optional<std::string>();
+  if (rid->is_string()) return std::optional(batch ? str_cat(rid->as_string(), "_", i) : rid->as_string());
+  const Json* mine = per_item(rid, i);
+  if (!rid->is_array() || !mine || !mine->is_string())
+    return bad("rid: Input should be a string, or a list with one string per prompt");
+  return std::optional(mine->as_string());
+}
+
+Result<NativeItem> parse_item(const Json& body, PromptInput prompt, size_t i, bool batch,
+                              const GenerationParams& defaults) {
+  NativeItem item;
+  item.prompt = std::move(prompt);
+  item.params = defaults;
+  const Json* sampling = body.find("sampling_params");
+  if (sampling && sampling->is_array() && i >= sampling->size())
+    return bad("sampling_params: a list must have one entry per prompt");
+  sampling = per_item(sampling, i);
+  if (sampling && !sampling->is_null()) CARAT_TRY_VOID(read_native_params(*sampling, item.params));
+  CARAT_TRY(item.params.logprobs, read_logprobs(body, i));
+  CARAT_TRY(item.rid, read_rid(body, i, batch));
+  CARAT_TRY(item.text_in_logprobs, per_item_bool(body, "return_text_in_logprobs", i));
+  return item;
+}
+
+const Json* sampling_of(const Json& body, size_t i) { return per_item(body.find("sampling_params"), i); }
+
+}  // namespace
+
+bool native_streams(const Json& body) {
+  const Json* stream = body.find("stream");
+  return stream && stream->is_bool() && stream->as_bool();
+}
+
+Result<NativeRequest> parse_native_request(const Json& body, const GenerationParams& defaults) {
+  NativeRequest request;
+  JsonFields fields(body, "");
+  CARAT_TRY_VOID(fields.status());
+  request.stream = fields.boolean("stream").value_or(false);
+  request.return_prompt_ids = fields.boolean("return_prompt_token_ids").value_or(false);
+  Json identity = Json::object();
+  for (const std::string_view key : {"priority", "extra_key", "cache_salt"})
+    if (const Json* value = body.find(key); value && !value->is_array()) identity.set(key, *value);
+  JsonFields identity_fields(identity, "");
+  request.identity = read_identity(identity_fields);
+  CARAT_TRY_VOID(identity_fields.status());
+  CARAT_TRY_VOID(fields.status());
+  CARAT_TRY(auto prompts, parse_prompts(body));
+  if (prompts.list.size() > kMaxPromptsPerRequest)
+    return bad(str_cat("at most ", kMaxPromptsPerRequest, " prompts are allowed, got ", prompts.list.size()));
+  request.batch = prompts.batch;
+  for (size_t i = 0; i < prompts.list.size(); ++i) {
+    CARAT_TRY(auto item, parse_item(body, std::move(prompts.list[i]), i, request.batch, defaults));
+    request.items.push_back(std::move(item));
+  }
+  return request;
+}
+
+Result<void> check_native_request(const Json& body, const NativeRequest& request, int vocab_size) {
+  if (request.items.empty()) return bad("The batch is empty.");
+  std::set<std::string> rids;
+  for (size_t i = 0; i < request.items.size(); ++i) {
+    const NativeItem& item = request.items[i];
+    if (std::visit([](const auto& p) { return p.empty(); }, item.prompt)) return bad("The input is empty.");
+    if (item.rid && !rids.insert(*item.rid).second)
+      return bad(str_cat("Duplicate request IDs detected within the request: '", *item.rid, "'"));
+    if (const Json* sampling = sampling_of(body, i)) {
+      CARAT_TRY_VOID(refuse_constraints(*sampling));
+      static constexpr std::string_view kUnservedParams[] = {"beam_width", "watermark", "custom_params"};
+      CARAT_TRY_VOID(refuse_unserved(*sampling, kUnservedParams));
+    }
+    if (item.params.n != request.items.front().params.n) return bad("n must be the same for all prompts of a batch.");
+    CARAT_TRY_VOID(check_params(item.params, vocab_size));
+  }
+  for (const auto media : kMedia)
+    if (const Json* value = body.find(media); value && value->truthy())
+      return bad(str_cat(media, " is not supported by this build: it serves text only."));
+  return refuse_unserved(body, kUnserved);
+}
+
+}  // namespace carat

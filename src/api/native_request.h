@@ -1,0 +1,36 @@
+#pragma once
+// POST /generate as types. Source: spec api.md section 6.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/completion_request.h"
+#include "api/params.h"
+
+namespace carat {
+
+/// One prompt of the batch.
+struct NativeItem {
+  PromptInput prompt;
+  GenerationParams params;
+  std::optional<std::string> rid;
+  bool text_in_logprobs = false;
+};
+
+struct NativeRequest {
+  std::vector<NativeItem> items;
+  bool batch = false;  ///< the answer is a list
+  bool stream = false;
+  bool return_prompt_ids = false;
+  RequestIdentity identity;  ///< without rid: see NativeItem
+};
+
+/// The body's `stream`, as far as it can be told: decides the form of errors.
+bool native_streams(const Json& body);
+/// Errors: kInvalidArgument for what breaks the schema.
+Result<NativeRequest> parse_native_request(const Json& body, const GenerationParams& defaults);
+/// What types alone do not say. Errors: kInvalidArgument.
+Result<void> check_native_request(const Json& body, const NativeRequest& request, int vocab_size);
+
+}  // namespace carat

@@ -1,0 +1,71 @@
+#pragma once
+// What the generation routes have in common: sampling, stopping, log-probabilities, identity.
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "api/json_fields.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "config/model_config.h"
+#include "output/text_stream.h"
+#include "sampling/params.h"
+
+namespace carat {
+
+// Limits at the door; docs/api.md lists them.
+inline constexpr int kMaxStopStrings = 32;
+inline constexpr int kMaxSamplesPerPrompt = 256;
+inline constexpr int kMaxPromptsPerRequest = 4096;
+inline constexpr int kMaxTopLogprobs = 256;
+inline constexpr int kMaxLogprobIds = 4096;
+inline constexpr int kMaxStopTokenIds = 1024;
+
+/// How one prompt is to be continued.
+struct GenerationParams {
+  SamplingParams sampling;                      ///< max_new_tokens there is set by the engine's limits, see below
+  std::optional<int64_t> max_new_tokens = 128;  ///< as asked; absent: up to the end of the context
+  TextOptions text;
+  bool filter_specials = false;  ///< chat: special tokens but Gemma's markers are dropped, see SpecialFilter
+  LogprobParams logprobs;
+  int n = 1;
+  std::optional<int> stream_interval;
+};
+
+/// Defaults of chat: generation_config.json, or plain sampling with --sampling-defaults openai.
+SamplingParams chat_sampling_defaults(const GenerationConfig& generation, bool from_model);
+
+/// Reads native names (spec api.md section 3) over the values in `params`. Errors: unknown and mistyped fields.
+Result<void> read_native_params(const Json& sampling_params, GenerationParams& params);
+/// Reads the names that chat and completions share (section 4.1): temperature .. seed, stop .. min_tokens, n.
+void read_openai_params(JsonFields& fields, GenerationParams& params);
+/// Ranges and limits. Errors: kInvalidArgument with SGLang's texts.
+Result<void> check_params(const GenerationParams& params, int vocab_size);
+
+struct StreamParams {
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+};
+StreamParams read_stream_params(JsonFields& fields);
+
+/// Who a request is, for logs, abort, scheduling and the prefix cache.
+struct RequestIdentity {
+  std::optional<std::string> rid;
+  std::optional<int> priority;
+  uint64_t cache_salt = 0;  ///< of extra_key and cache_salt
+};
+RequestIdentity read_identity(JsonFields& fields);
+
+/// The text of a constrained-decoding request, which this build refuses: response_format other than text, json_schema,
+/// regex, ebnf, structural_tag, stop_regex. Errors: kInvalidArgument.
+Result<void> refuse_constraints(const Json& body);
+/// Fields that change results and are not served: refused unless null, false, 0 or empty. Errors: kInvalidArgument.
+Result<void> refuse_unserved(const Json& body, std::span<const std::string_view> names);
+
+/// 32 hexadecimal digits, as uuid4().hex.
+std::string new_request_id();
+
+}  // namespace carat

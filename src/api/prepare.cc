@@ -1,0 +1,216 @@
+#include "api/prepare.h"
+
+#include <algorithm>
+
+#include "api/chat_request.h"
+#include "api/chat_writer.h"
+#include "api/completion_request.h"
+#include "api/completion_writer.h"
+#include "api/native_request.h"
+#include "api/native_writer.h"
+#include "base/str.h"
+#include "chat/parse_chat.h"
+
+namespace carat {
+namespace {
+
+WriterContext writer_context(const PrepareContext& context) {
+  return {context.model.tokenizer, context.settings.weight_version, context.settings.cache_report,
+          context.settings.incremental_streaming_output};
+}
+
+/// A route's defaults with --preferred-sampling-params over them.
+Result<GenerationParams> defaults_for(const PrepareContext& context, SamplingParams sampling,
+                                      std::optional<int64_t> max_new_tokens) {
+  GenerationParams params;
+  params.sampling = std::move(sampling);
+  params.max_new_tokens = max_new_tokens;
+  if (context.settings.preferred_sampling_params.is_object())
+    CARAT_TRY_VOID(read_native_params(context.settings.preferred_sampling_params, params));
+  return params;
+}
+
+Result<int> priority_of(const PrepareContext& context, const RequestIdentity& identity) {
+  const ApiSettings& settings = context.settings;
+  if (!settings.priority_scheduling) {
+    if (identity.priority && settings.abort_on_priority_when_disabled)
+      return Error{Errc::kInvalidArgument,
+                   "Using priority is disabled for this server. Please send a new request without a priority."};
+    return 0;
+  }
+  const int priority = identity.priority.value_or(settings.default_priority.value_or(0));
+  return settings.low_priority_values_first ? -priority : priority;
+}
+
+Result<PreparedPrompt> make_prompt(const PrepareContext& context, std::string id, std::vector<TokenId> ids,
+                                   GenerationParams params, const RequestIdentity& identity) {
+  PreparedPrompt prompt;
+  prompt.id = std::move(id);
+  prompt.ids = std::move(ids);
+  prompt.params = std::move(params);
+  prompt.cache_salt = identity.cache_salt;
+  CARAT_TRY(prompt.priority, priority_of(context, identity));
+  CARAT_TRY_VOID(fit_to_context(prompt, context.model.context_length, context.model.engine->max_sequence_tokens(),
+                                context.settings.allow_auto_truncate));
+  const auto& start = prompt.params.logprobs.prompt_start;
+  if (start && *start > static_cast<int>(prompt.ids.size()))
+    return Error{Errc::kInvalidArgument,
+                 str_cat("logprob_start_len (", *start, ") is higher than the number of input tokens (",
+                         prompt.ids.size(), ").")};
+  return prompt;
+}
+
+StreamParams with_default_usage(const PrepareContext& context, StreamParams stream) {
+  stream.include_usage |= context.settings.stream_default_include_usage;
+  return stream;
+}
+
+std::string echo_text(const PrepareContext& context, const PromptInput& prompt) {
+  if (const auto* text = std::get_if<std::string>(&prompt)) return *text;
+  return context.model.tokenizer->decode(std::get<std::vector<TokenId>>(prompt), true);
+}
+
+}  // namespace
+
+Result<void> fit_to_context(PreparedPrompt& prompt, int context_length, int max_sequence_tokens, bool truncate) {
+  const int64_t room = context_length;
+  int64_t given = static_cast<int64_t>(prompt.ids.size());
+  auto& wanted = prompt.params.max_new_tokens;
+  if (given >= room) {
+    if (!truncate)
+      return Error{
+          Errc::kInvalidArgument,
+          str_cat("The input (", given, " tokens) is longer than the model's context length (", room, " tokens).")};
+    prompt.ids.resize(static_cast<size_t>(room - 1));
+    given = room - 1;
+  }
+  if (wanted && given + *wanted > room) {
+    if (!truncate)
+      return Error{
+          Errc::kInvalidArgument,
+          str_cat("Requested token count exceeds the model's maximum context length of ", room,
+                  " tokens. You requested a total of ", given + *wanted, " tokens: ", given,
+                  " tokens from the input messages and ", *wanted,
+                  " tokens for the completion. Please reduce the number of tokens in the input messages or the "
+                  "completion to fit within the limit.")};
+    wanted = room - given;
+  }
+  // One position stays free, as in SGLang, but a prompt that just fits still gets its one token.
+  const int64_t possible = std::max<int64_t>(std::min<int64_t>(room - 1, max_sequence_tokens) - given - 1, 1);
+  prompt.params.sampling.max_new_tokens = static_cast<int>(std::min(wanted.value_or(possible), possible));
+  auto& least = prompt.params.sampling.min_new_tokens;
+  least = std::min(least, prompt.params.sampling.max_new_tokens);
+  return {};
+}
+
+Result<std::vector<TokenId>> encode_prompt(const ServedModel& model, const PromptInput& prompt) {
+  if (const auto* text = std::get_if<std::string>(&prompt)) {
+    auto ids = model.tokenizer->encode(*text, true);
+    if (ids.empty()) return Error{Errc::kInvalidArgument, "Prompt cannot be empty"};
+    return ids;
+  }
+  const auto& ids = std::get<std::vector<TokenId>>(prompt);
+  for (const TokenId id : ids)
+    if (id < 0 || id >= model.config->text.vocab_size)
+      return Error{Errc::kInvalidArgument, str_cat("The input_ids contain ", id, ", which is outside the vocabulary (",
+                                                   model.config->text.vocab_size, " tokens).")};
+  return ids;
+}
+
+Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  stage = RequestStage::kRequest;
+  ChatParseOptions options;
+  options.default_template_kwargs = context.settings.default_chat_template_kwargs;
+  CARAT_TRY(const auto input, parse_chat_input(body, options));
+  if (count_media(input).any())
+    return Error{Errc::kInvalidArgument,
+                 "This build serves text only: image, audio and video parts are not supported yet."};
+  const auto mode = input.tool_choice.mode;
+  if (mode == ChatToolChoice::Mode::kRequired || mode == ChatToolChoice::Mode::kNamed)
+    return Error{Errc::kInvalidArgument,
+                 "tool_choice 'required' or a named tool is not supported by this build: constrained decoding is "
+                 "missing."};
+  CARAT_TRY(const auto rendered, render_chat(input, context.model.family));
+  return ChatPrompt{encode_chat(*context.model.tokenizer, rendered), input.options.enable_thinking};
+}
+
+Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  stage = RequestStage::kSchema;
+  const ModelConfig& config = *context.model.config;
+  CARAT_TRY(const auto defaults,
+            defaults_for(context, chat_sampling_defaults(config.generation, context.settings.model_sampling_defaults),
+                         std::nullopt));
+  CARAT_TRY(auto request, parse_chat_request(body, defaults));
+  stage = RequestStage::kRequest;
+  CARAT_TRY_VOID(check_chat_request(body, request, config.text.vocab_size, context.settings.context_length_given));
+  ChatPrompt prompt;
+  if (request.input_ids) {
+    CARAT_TRY(prompt.ids, encode_prompt(context.model, std::move(*request.input_ids)));
+  } else {
+    CARAT_TRY(prompt, render_chat_prompt(context, body, stage));
+  }
+  const std::string id = request.identity.rid.value_or(new_request_id());
+  const bool logprobs = request.params.logprobs.enabled;
+  CARAT_TRY(auto ready, make_prompt(context, id, std::move(prompt.ids), std::move(request.params), request.identity));
+  ready.thinking = prompt.thinking;
+  PreparedGeneration out;
+  out.prompts.push_back(std::move(ready));
+  out.stream_interval = context.settings.stream_interval;
+  out.writer = make_chat_writer(
+      writer_context(context),
+      {id, std::move(request.model), with_default_usage(context, request.stream), logprobs, request.return_meta_info});
+  return out;
+}
+
+Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  stage = RequestStage::kSchema;
+  CARAT_TRY(const auto defaults, defaults_for(context, {}, 16));
+  CARAT_TRY(auto request, parse_completion_request(body, defaults));
+  stage = RequestStage::kRequest;
+  CARAT_TRY_VOID(check_completion_request(body, request, context.model.config->text.vocab_size));
+  const std::string id = request.identity.rid.value_or(new_request_id());
+  CompletionAnswerOptions answer{id,
+                                 std::move(request.model),
+                                 with_default_usage(context, request.stream),
+                                 request.echo,
+                                 request.params.logprobs.enabled,
+                                 request.return_token_ids,
+                                 {}};
+  PreparedGeneration out;
+  const bool batch = request.prompts.size() > 1;
+  for (size_t i = 0; i < request.prompts.size(); ++i) {
+    if (request.echo) answer.prompt_texts.push_back(echo_text(context, request.prompts[i]));
+    CARAT_TRY(auto ids, encode_prompt(context.model, request.prompts[i]));
+    CARAT_TRY(auto ready,
+              make_prompt(context, batch ? str_cat(id, "_", i) : id, std::move(ids), request.params, request.identity));
+    out.prompts.push_back(std::move(ready));
+  }
+  out.stream_interval = context.settings.stream_interval;
+  out.writer = make_completion_writer(writer_context(context), std::move(answer));
+  return out;
+}
+
+Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  stage = RequestStage::kSchema;
+  CARAT_TRY(const auto defaults, defaults_for(context, {}, 128));
+  CARAT_TRY(auto request, parse_native_request(body, defaults));
+  stage = RequestStage::kRequest;
+  CARAT_TRY_VOID(check_native_request(body, request, context.model.config->text.vocab_size));
+  PreparedGeneration out;
+  NativeAnswerOptions answer;
+  answer.stream = request.stream;
+  answer.list = request.batch || request.items.front().params.n > 1;
+  answer.return_prompt_ids = request.return_prompt_ids;
+  out.stream_interval = request.items.front().params.stream_interval.value_or(context.settings.stream_interval);
+  for (NativeItem& item : request.items) {
+    answer.logprobs.push_back({item.params.logprobs.enabled, item.text_in_logprobs});
+    CARAT_TRY(auto ids, encode_prompt(context.model, item.prompt));
+    CARAT_TRY(auto ready, make_prompt(context, item.rid.value_or(new_request_id()), std::move(ids),
+                                      std::move(item.params), request.identity));
+    out.prompts.push_back(std::move(ready));
+  }
+  out.writer = make_native_writer(writer_context(context), std::move(answer));
+  return out;
+}
+
+}  // namespace carat

@@ -1,0 +1,37 @@
+#pragma once
+// From a request's JSON to what the engine gets: pure functions for the prep threads.
+
+#include "api/generation.h"
+#include "api/served_model.h"
+
+namespace carat {
+
+/// How far a request got before it was refused: the form of the error depends on it.
+enum class RequestStage { kSchema, kRequest };
+
+struct PrepareContext {
+  const ServedModel& model;
+  const ApiSettings& settings;
+};
+
+// Errors: kInvalidArgument; `stage` says which kind.
+Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage);
+Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage);
+Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage);
+
+/// The ids of a chat request's prompt, and whether thinking is on.
+struct ChatPrompt {
+  std::vector<TokenId> ids;
+  bool thinking = false;
+};
+Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage);
+
+/// A prompt of a text route: ids as they are (checked), text by the tokenizer's own rule.
+Result<std::vector<TokenId>> encode_prompt(const ServedModel& model,
+                                           const std::variant<std::string, std::vector<TokenId>>& prompt);
+
+/// Checks a prompt against the context and sets sampling.max_new_tokens to what can be generated. With `truncate` cuts
+/// the prompt or the answer instead. Errors: kInvalidArgument with SGLang's texts.
+Result<void> fit_to_context(PreparedPrompt& prompt, int context_length, int max_sequence_tokens, bool truncate);
+
+}  // namespace carat

@@ -1,0 +1,58 @@
+#pragma once
+// What the routes serve and how they were told to behave.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/params.h"
+#include "base/json.h"
+#include "chat/render.h"
+#include "config/model_config.h"
+#include "engine/engine.h"
+#include "tokenizer/tokenizer.h"
+
+namespace carat {
+
+/// From the command line; constant while serving.
+struct ApiSettings {
+  std::string served_model_name;
+  std::string model_path, tokenizer_path;
+  std::string load_format = "auto";
+  std::string weight_version = "default";
+  std::string version;
+  std::optional<int> context_length_given;  ///< --context-length
+  bool model_sampling_defaults = true;
+  Json preferred_sampling_params;     ///< object or null
+  Json default_chat_template_kwargs;  ///< object or null
+  std::optional<std::string> reasoning_parser, tool_call_parser;
+  int stream_interval = 1;
+  bool incremental_streaming_output = false;
+  bool stream_default_include_usage = false;
+  bool cache_report = false;
+  bool allow_auto_truncate = false;
+  bool priority_scheduling = false, low_priority_values_first = false, abort_on_priority_when_disabled = false;
+  std::optional<int> default_priority;
+  std::optional<std::string> api_key, admin_api_key;
+  std::vector<std::string> cors_allow_origins;
+  bool enable_metrics = false;
+  bool log_requests = false;
+  int log_requests_level = 2;
+  bool log_requests_json = false;
+  int prep_threads = 1;
+  Json server_arguments;  ///< for /server_info
+  std::string launch_command;
+};
+
+/// A loaded model, ready to run. Its parts belong to the server and outlive the routes.
+struct ServedModel {
+  Engine* engine = nullptr;
+  const Tokenizer* tokenizer = nullptr;
+  const ModelConfig* config = nullptr;
+  ChatFamily family = ChatFamily::kSmall;
+  int context_length = 0;
+  int64_t weights_bytes = 0, kv_bytes = 0;
+  double startup_seconds = 0;
+};
+
+}  // namespace carat

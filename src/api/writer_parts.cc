@@ -1,0 +1,99 @@
+#include "api/writer_parts.h"
+
+#include <charconv>
+#include <chrono>
+#include <cmath>
+
+#include "base/json.h"
+
+namespace carat {
+
+void append_number(std::string& out, int64_t value) {
+  char buffer[24];
+  out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr);
+}
+
+void append_logprob(std::string& out, double value) { append_json_double(out, std::isfinite(value) ? value : -9999.0); }
+
+std::string_view quoted_reason(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "\"stop\"";
+    case FinishReason::kLength:
+      return "\"length\"";
+    case FinishReason::kAbort:
+      break;
+  }
+  return "\"abort\"";
+}
+
+void append_matched(std::string& out, const SampleEnd& end) {
+  if (end.matched_text)
+    append_json_string(out, *end.matched_text);
+  else if (end.matched_token)
+    append_number(out, *end.matched_token);
+  else
+    out += "null";
+}
+
+std::string token_text(const WriterContext& context, TokenId id) {
+  return context.tokenizer->decode(std::span(&id, 1), false);
+}
+
+void append_token_text(std::string& out, const WriterContext& context, TokenId id) {
+  append_json_string(out, token_text(context, id));
+}
+
+UsageNumbers usage_of(const Prompt& prompt, const Sample& sample) {
+  return {static_cast<int64_t>(prompt.prepared.ids.size()), static_cast<int64_t>(sample.tokens.size()),
+          prompt.reasoning_tokens(sample), prompt.stats.cached_tokens};
+}
+
+UsageNumbers usage_of(std::span<const Prompt> prompts) {
+  UsageNumbers sum;
+  for (const Prompt& prompt : prompts) {
+    sum.prompt_tokens += static_cast<int64_t>(prompt.prepared.ids.size());
+    sum.cached_tokens += prompt.stats.cached_tokens;
+    for (const Sample& sample : prompt.samples) {
+      sum.completion_tokens += static_cast<int64_t>(sample.tokens.size());
+      sum.reasoning_tokens += prompt.reasoning_tokens(sample);
+    }
+  }
+  return sum;
+}
+
+void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report) {
+  out += R"({"prompt_tokens":)";
+  append_number(out, usage.prompt_tokens);
+  out += R"(,"total_tokens":)";
+  append_number(out, usage.prompt_tokens + usage.completion_tokens);
+  out += R"(,"completion_tokens":)";
+  append_number(out, usage.completion_tokens);
+  out += R"(,"prompt_tokens_details":)";
+  if (cache_report) {
+    out += R"({"cached_tokens":)";
+    append_number(out, usage.cached_tokens);
+    out += '}';
+  } else {
+    out += "null";
+  }
+  out += R"(,"reasoning_tokens":)";
+  append_number(out, usage.reasoning_tokens);
+  out += R"(,"completion_tokens_details":)";
+  if (usage.reasoning_tokens > 0) {
+    out += R"({"reasoning_tokens":)";
+    append_number(out, usage.reasoning_tokens);
+    out += '}';
+  } else {
+    out += "null";
+  }
+  out += '}';
+}
+
+int64_t unix_seconds() { return static_cast<int64_t>(unix_seconds_exact()); }
+
+double unix_seconds_exact() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace carat

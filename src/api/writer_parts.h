@@ -1,0 +1,36 @@
+#pragma once
+// What the three families of answers share, written without a JSON tree: this is the way of every token.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "api/generation.h"
+
+namespace carat {
+
+inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";
+
+void append_number(std::string& out, int64_t value);
+/// Log-probability as JSON; -inf becomes -9999.0, which JSON can hold.
+void append_logprob(std::string& out, double value);
+/// "stop", "length" or "abort", with quotes.
+std::string_view quoted_reason(FinishReason reason);
+/// The matched token id or stop string, or null.
+void append_matched(std::string& out, const SampleEnd& end);
+/// The text of a single token.
+std::string token_text(const WriterContext& context, TokenId id);
+void append_token_text(std::string& out, const WriterContext& context, TokenId id);
+
+struct UsageNumbers {
+  int64_t prompt_tokens = 0, completion_tokens = 0, reasoning_tokens = 0, cached_tokens = 0;
+};
+UsageNumbers usage_of(const Prompt& prompt, const Sample& sample);
+UsageNumbers usage_of(std::span<const Prompt> prompts);
+void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report);
+
+int64_t unix_seconds();
+double unix_seconds_exact();
+
+}  // namespace carat
