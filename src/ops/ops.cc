@@ -1,6 +1,7 @@
 #include "ops/ops.h"
 
 #include "base/str.h"
+#include "ops/cpu/cpu_ops.h"
 #include "ops/ref/ref_ops.h"
 
 // Checks of shapes, then the choice of the backend. Nothing is computed here.
@@ -40,41 +41,47 @@ void linear(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w) {
   check_dtype(w, DType::kBf16, "linear w");
   check_shape(y, {x.dim(0), w.dim(0)}, "linear y");
   CARAT_CHECK(y.dtype == DType::kBf16 || y.dtype == DType::kF32, "linear y is bf16 or f32");
-  ref::linear(ctx, y, x, w);
+  if (ctx.backend == Backend::kRef) return ref::linear(ctx, y, x, w);
+  cpu::linear(ctx, y, x, w);
 }
 
 void rms_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, float eps) {
   check_bf16(x, x.shape, "rms_norm x");
   check_bf16(y, x.shape, "rms_norm y");
   if (w) check_bf16(w, {x.last_dim()}, "rms_norm w");
-  ref::rms_norm(ctx, y, x, w, eps);
+  if (ctx.backend == Backend::kRef) return ref::rms_norm(ctx, y, x, w, eps);
+  cpu::rms_norm(ctx, y, x, w, eps);
 }
 
 void add(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b) {
   check_bf16(a, a.shape, "add a");
   check_bf16(b, a.shape, "add b");
   check_bf16(y, a.shape, "add y");
-  ref::add(ctx, y, a, b);
+  if (ctx.backend == Backend::kRef) return ref::add(ctx, y, a, b);
+  cpu::add(ctx, y, a, b);
 }
 
 void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b) {
   check_bf16(a, a.shape, "mul a");
   check_bf16(b, b.shape.rank() == 1 ? Shape{a.last_dim()} : a.shape, "mul b");
   check_bf16(y, a.shape, "mul y");
-  ref::mul(ctx, y, a, b);
+  if (ctx.backend == Backend::kRef) return ref::mul(ctx, y, a, b);
+  cpu::mul(ctx, y, a, b);
 }
 
 void scale(Context& ctx, TensorView y, ConstTensorView x, float s) {
   check_bf16(x, x.shape, "scale x");
   check_bf16(y, x.shape, "scale y");
-  ref::scale(ctx, y, x, s);
+  if (ctx.backend == Backend::kRef) return ref::scale(ctx, y, x, s);
+  cpu::scale(ctx, y, x, s);
 }
 
 void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView up) {
   check_bf16(gate, gate.shape, "gelu_mul gate");
   check_bf16(up, gate.shape, "gelu_mul up");
   check_bf16(y, gate.shape, "gelu_mul y");
-  ref::gelu_mul(ctx, y, gate, up);
+  if (ctx.backend == Backend::kRef) return ref::gelu_mul(ctx, y, gate, up);
+  cpu::gelu_mul(ctx, y, gate, up);
 }
 
 void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const TokenId> ids, float s) {
@@ -83,7 +90,8 @@ void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const To
   check_bf16(y, {static_cast<int64_t>(ids.size()), table.dim(1)}, "embed y");
   for (const TokenId id : ids)
     CARAT_CHECK(id >= 0 && id < table.dim(0), str_cat("token id ", id, " is not in the table"));
-  ref::embed(ctx, y, table, ids, s);
+  if (ctx.backend == Backend::kRef) return ref::embed(ctx, y, table, ids, s);
+  cpu::embed(ctx, y, table, ids, s);
 }
 
 void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> positions,
@@ -92,7 +100,8 @@ void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> pos
   check_bf16(x, {static_cast<int64_t>(positions.size()), x.last_dim()}, "rope x");
   CARAT_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.last_dim() % head_dim == 0, "rope x is made of whole heads");
   CARAT_CHECK(inv_freq.size() <= static_cast<size_t>(head_dim / 2), "rope rotates at most head_dim / 2 pairs");
-  ref::rope(ctx, x, head_dim, positions, inv_freq);
+  if (ctx.backend == Backend::kRef) return ref::rope(ctx, x, head_dim, positions, inv_freq);
+  cpu::rope(ctx, x, head_dim, positions, inv_freq);
 }
 
 void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch) {
@@ -100,7 +109,8 @@ void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensor
   check_bf16(k, {k.dim(0), int64_t{store.num_kv_heads} * store.head_dim}, "kv_write k");
   check_bf16(v, k.shape, "kv_write v");
   check_batch(store, batch, k.dim(0));
-  ref::kv_write(ctx, store, k, v, batch);
+  if (ctx.backend == Backend::kRef) return ref::kv_write(ctx, store, k, v, batch);
+  cpu::kv_write(ctx, store, k, v, batch);
 }
 
 void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& store, const AttentionBatch& batch,
@@ -112,7 +122,8 @@ void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& sto
   CARAT_CHECK(q.last_dim() > 0 && q.last_dim() % (int64_t{store.num_kv_heads} * store.head_dim) == 0,
               "attention: each K/V head serves the same number of query heads");
   CARAT_CHECK(window >= 0, "attention: a window is not negative");
-  ref::attention(ctx, o, q, store, batch, window);
+  if (ctx.backend == Backend::kRef) return ref::attention(ctx, o, q, store, batch, window);
+  cpu::attention(ctx, o, q, store, batch, window);
 }
 
 void route(Context& ctx, std::span<int32_t> ids, std::span<float> weights, ConstTensorView logits,
@@ -123,7 +134,8 @@ void route(Context& ctx, std::span<int32_t> ids, std::span<float> weights, Const
   CARAT_CHECK(k > 0 && k <= logits.dim(1), "route picks 1 .. E experts");
   CARAT_CHECK_EQ(static_cast<int64_t>(ids.size()), logits.dim(0) * k);
   CARAT_CHECK_EQ(ids.size(), weights.size());
-  ref::route(ctx, ids, weights, logits, per_expert_scale, k);
+  if (ctx.backend == Backend::kRef) return ref::route(ctx, ids, weights, logits, per_expert_scale, k);
+  cpu::route(ctx, ids, weights, logits, per_expert_scale, k);
 }
 
 void experts(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView gate_up, ConstTensorView down,
@@ -138,7 +150,8 @@ void experts(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView gate
   CARAT_CHECK_EQ(static_cast<int64_t>(ids.size()), x.dim(0) * k);
   CARAT_CHECK_EQ(ids.size(), weights.size());
   for (const int32_t id : ids) CARAT_DCHECK(id >= 0 && id < down.dim(0), "experts: the id is an expert's");
-  ref::experts(ctx, y, x, gate_up, down, ids, weights, k);
+  if (ctx.backend == Backend::kRef) return ref::experts(ctx, y, x, gate_up, down, ids, weights, k);
+  cpu::experts(ctx, y, x, gate_up, down, ids, weights, k);
 }
 
 void softcap(Context& ctx, TensorView y, ConstTensorView x, float cap) {
@@ -147,7 +160,8 @@ void softcap(Context& ctx, TensorView y, ConstTensorView x, float cap) {
   check_dtype(y, DType::kF32, "softcap y");
   check_shape(y, x.shape, "softcap y");
   CARAT_CHECK(cap >= 0, "softcap: a cap is not negative");
-  ref::softcap(ctx, y, x, cap);
+  if (ctx.backend == Backend::kRef) return ref::softcap(ctx, y, x, cap);
+  cpu::softcap(ctx, y, x, cap);
 }
 
 }  // namespace carat::ops

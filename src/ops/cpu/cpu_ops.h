@@ -1,0 +1,28 @@
+#pragma once
+// The fast ops behind ops.h on the host: same signatures and contracts, SIMD chosen at run time (level.h), slices of an
+// op on ctx.pool. Weights are used in place. Temporary memory is thread_scratch(), which grows at first use: a step of
+// a size seen before allocates nothing.
+
+#include "ops/ops.h"
+
+namespace carat::ops::cpu {
+
+void linear(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w);
+void rms_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, float eps);
+void add(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
+void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
+void scale(Context& ctx, TensorView y, ConstTensorView x, float s);
+void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView up);
+void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const TokenId> ids, float s);
+void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> positions,
+          std::span<const float> inv_freq);
+void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch);
+void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& store, const AttentionBatch& batch,
+               int window);
+void route(Context& ctx, std::span<int32_t> ids, std::span<float> weights, ConstTensorView logits,
+           ConstTensorView per_expert_scale, int k);
+void experts(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView gate_up, ConstTensorView down,
+             std::span<const int32_t> ids, std::span<const float> weights, int k);
+void softcap(Context& ctx, TensorView y, ConstTensorView x, float cap);
+
+}  // namespace carat::ops::cpu

@@ -1,0 +1,357 @@
+// Intel AMX: linear layers on bf16 matrix tiles; everything else as on AVX-512.
+//
+// Contract   ops.h linear(). Any sizes; N % 32 == 0 and K % 32 == 0 load weights in place, edges go through a copy.
+// Mapping    Weights are the left operand, 16 rows x 32 values of K per tile, straight from the mapped file: no second
+//            copy of the weights exists. Activations are packed once per call as right operands, up to 16 tokens wide.
+//            A block is 2 x 2 tiles: 32 rows x 32 tokens, four sums in tile registers. One token is a tile with one
+//            column, so that decoding runs the same instructions as a prompt.
+// Numerics   An output adds its products in ascending steps of 32 values of K, whatever the blocking: sums of a block
+//            that is continued later are stored and reloaded in f32. So results do not depend on T or on threads.
+//            Denormal numbers count as zero.
+// Locality   T <= 32: each weight is read once, in 32 streams of whole rows (memory-bound: bytes = 2 N K). T > 32: the
+//            packed tokens of kDepthBlock values of K (512 tokens x 512 x 2 bytes) stay in L2 and the weights of a
+//            block in L1, while the sums of kRowChunk rows wait in L2; the next block's weights are prefetched
+//            meanwhile.
+// Reference  ops/ref/linear.cc; Intel 64 Architecture Manual, TDPBF16PS     Test  ops/ops_test.cc "Linear"
+#include "ops/cpu/kernels.h"
+
+#include <immintrin.h>
+
+#define CARAT_SIMD_WIDTH 16
+
+namespace carat::ops::cpu {
+
+namespace {
+
+#include "ops/cpu/simd.inc"
+
+#include "ops/cpu/elementwise.inc"
+
+#include "ops/cpu/attention.inc"
+
+constexpr int64_t kTile = 16;       // rows and columns of a tile of sums
+constexpr int64_t kTileDepth = 32;  // values of K per tile of operands
+constexpr int64_t kTileFloats = kTile * kTile;
+constexpr int64_t kBlock = 2 * kTile;  // rows and tokens of a block
+static_assert(kBlock == kPackTokens && kBlock == kLinearRows);
+
+constexpr int64_t kTokenChunk = 512;
+constexpr int64_t kRowChunk = 128;
+constexpr int64_t kDepthBlock = 512;
+static_assert(kDepthBlock % kTileDepth == 0 && kRowChunk % kBlock == 0 && kTokenChunk % kBlock == 0);
+
+// Scratch: sums of a chunk of rows, the copy of weights at an edge, sums on their way out.
+constexpr int64_t kSumFloats = kRowChunk * kTokenChunk;
+constexpr int64_t kEdgeFloats = kBlock * kDepthBlock / 2;
+constexpr int64_t kScratchFloats = kSumFloats + kEdgeFloats + 4 * kTileFloats;
+
+inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+/// Orders plain loads and stores with the tile instructions, which the compiler does not see as memory accesses.
+inline void compiler_fence() { asm volatile("" ::: "memory"); }
+
+/// Tiles 0..3 sums (row tile * 2 + token tile), 4..5 weights, 6..7 tokens, the token tiles first and second wide.
+class TileShape {
+ public:
+  void set(int64_t first, int64_t second) {
+    if (first == first_ && second == second_) return;
+    first_ = first;
+    second_ = second;
+    struct alignas(64) {
+      uint8_t palette, start_row, reserved[14];
+      uint16_t row_bytes[16];
+      uint8_t rows[16];
+    } config = {};
+    config.palette = 1;
+    for (int tile = 0; tile < 8; ++tile) {
+      const bool weights = tile == 4 || tile == 5;
+      const int64_t width = tile % 2 && second > 0 ? second : first;  // a tile that is not used must be valid, too
+      config.row_bytes[tile] = static_cast<uint16_t>(weights ? 2 * kTileDepth : 4 * width);
+      config.rows[tile] = kTile;
+    }
+    asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
+  }
+  ~TileShape() { _tile_release(); }
+
+ private:
+  int64_t first_ = -1, second_ = -1;
+};
+
+// ---- Packing: [block of 32 tokens][tile of up to 16][K / 32][pair of K][token], pairs of bf16.
+
+int64_t linear_packed_bytes(int64_t num_tokens, int64_t depth) { return num_tokens * round_up(depth, kTileDepth) * 2; }
+
+void pack_tile(uint16_t* out, const uint16_t* x, int64_t x_stride, int64_t width, int64_t depth) {
+  for (int64_t k = 0; k < depth; k += kTileDepth) {
+    const int64_t count = min(kTileDepth, depth - k);
+    U32 m[kTile];
+    for (int64_t t = 0; t < kTile; ++t) {
+      const uint16_t* p = x + t * x_stride + k;
+      m[t] = t >= width ? U32{} : count == kTileDepth ? load<U32>(p) : load_part<U32>(p, count);
+    }
+    if (width == 1) {
+      store(out, m[0]);
+      out += kTileDepth;
+      continue;
+    }
+    transpose(m);
+    for (int64_t pair = 0; pair < kTile; ++pair, out += 2 * width) {
+      if (width == kTile)
+        store(out, m[pair]);
+      else
+        store_part(out, m[pair], 2 * width);
+    }
+  }
+}
+
+void linear_pack(const LinearArgs& a, void* packed, int64_t block_begin, int64_t block_end) {
+  const int64_t depth = round_up(a.depth, kTileDepth);
+  for (int64_t t = block_begin * kBlock; t < min(block_end * kBlock, a.num_tokens); t += kTile)
+    pack_tile(static_cast<uint16_t*>(packed) + t * depth, a.x + t * a.x_stride, a.x_stride,
+              min(kTile, a.num_tokens - t), a.depth);
+}
+
+// ---- Multiplying
+
+/// Weights of 32 rows and some depth, from the matrix or from a copy.
+struct Panel {
+  const uint16_t* data;
+  int64_t stride;  // elements
+};
+
+/// Packed tokens of a block, at some depth.
+struct Tokens {
+  const uint16_t* first;
+  const uint16_t* second;
+  int64_t first_width, second_width;
+};
+
+/// Lines that come next in memory, fetched a few at a time: rows [0, 32) of a panel to come.
+class Prefetcher {
+ public:
+  Prefetcher(const uint16_t* data, int64_t stride, int64_t depth)
+      : data_(data), stride_(stride), lines_per_row_(depth / kTileDepth), rows_(data ? kBlock : 0) {}
+  void fetch_line() {
+    if (row_ >= rows_) return;
+    _mm_prefetch(reinterpret_cast<const char*>(data_ + row_ * stride_ + line_ * kTileDepth), _MM_HINT_T1);
+    if (++line_ == lines_per_row_) {
+      line_ = 0;
+      ++row_;
+    }
+  }
+
+ private:
+  const uint16_t* data_;
+  int64_t stride_, lines_per_row_, rows_, row_ = 0, line_ = 0;
+};
+
+inline void zero_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+inline void load_sums(const float* sums, const Tokens& tokens) {
+  _tile_loadd(0, sums, 64);
+  _tile_loadd(2, sums + 2 * kTileFloats, 64);
+  if (tokens.second_width) {
+    _tile_loadd(1, sums + kTileFloats, 64);
+    _tile_loadd(3, sums + 3 * kTileFloats, 64);
+  }
+}
+
+inline void store_sums(float* sums, const Tokens& tokens) {
+  _tile_stored(0, sums, 64);
+  _tile_stored(2, sums + 2 * kTileFloats, 64);
+  if (tokens.second_width) {
+    _tile_stored(1, sums + kTileFloats, 64);
+    _tile_stored(3, sums + 3 * kTileFloats, 64);
+  }
+}
+
+/// sums += weights * tokens over `depth` values of K, a multiple of 32.
+template <bool two_token_tiles>
+inline void multiply(const Panel& w, const Tokens& x, int64_t depth, Prefetcher& prefetch) {
+  const int64_t w_bytes = 2 * w.stride, x0_bytes = 4 * x.first_width, x1_bytes = 4 * x.second_width;
+  const uint16_t *w0 = w.data, *w1 = w.data + kTile * w.stride, *x0 = x.first, *x1 = x.second;
+  for (int64_t k = 0; k < depth; k += kTileDepth) {
+    _tile_loadd(4, w0, w_bytes);
+    _tile_loadd(6, x0, x0_bytes);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (two_token_tiles) {
+      _tile_loadd(7, x1, x1_bytes);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    _tile_loadd(5, w1, w_bytes);
+    _tile_dpbf16ps(2, 5, 6);
+    if constexpr (two_token_tiles) _tile_dpbf16ps(3, 5, 7);
+    prefetch.fetch_line();
+    prefetch.fetch_line();
+    w0 += kTileDepth;
+    w1 += kTileDepth;
+    x0 += kTile * 2 * x.first_width;
+    if constexpr (two_token_tiles) x1 += kTile * 2 * x.second_width;
+  }
+}
+
+inline void multiply(const Panel& w, const Tokens& x, int64_t depth, Prefetcher& prefetch) {
+  if (x.second_width)
+    multiply<true>(w, x, depth, prefetch);
+  else
+    multiply<false>(w, x, depth, prefetch);
+}
+
+/// Writes a tile of sums [16 rows of w][16 tokens] as y[t..][n..].
+inline void write_tile(const LinearArgs& a, const float* sums, int64_t n, int64_t t, int64_t rows, int64_t width) {
+  U32 m[kTile];
+  for (int64_t r = 0; r < kTile; ++r) m[r] = load<U32>(sums + r * kTile);
+  transpose(m);
+  for (int64_t i = 0; i < width; ++i) {
+    const F32 values = reinterpret_cast<F32>(m[i]);
+    const int64_t place = (t + i) * a.y_stride + n;
+    if (a.y_is_f32)
+      store_part(static_cast<float*>(a.y) + place, values, rows);
+    else if (rows == kTile)
+      store(static_cast<uint16_t*>(a.y) + place, narrow(values));
+    else
+      store_part(static_cast<uint16_t*>(a.y) + place, narrow(values), rows);
+  }
+}
+
+class LinearBlocks {
+ public:
+  LinearBlocks(const LinearArgs& args, float* scratch)
+      : a_(args),
+        depth_(round_up(args.depth, kTileDepth)),
+        sums_(scratch),
+        edge_(scratch + kSumFloats),
+        out_(edge_ + kEdgeFloats) {}
+
+  /// At most 32 tokens from t: the sums stay in registers over the whole depth.
+  void few_tokens(int64_t row_begin, int64_t row_end, int64_t t) {
+    Prefetcher none(nullptr, 0, 0);
+    for (int64_t n = row_begin; n < row_end; n += kBlock) {
+      const Tokens block = tokens(t, 0);
+      shape_.set(block.first_width, block.second_width);
+      zero_sums();
+      for (int64_t k = 0; k < depth_; k += kDepthBlock)
+        multiply(panel(n, row_end, k), tokens(t, k), min(kDepthBlock, depth_ - k), none);
+      write(n, row_end, t);
+    }
+  }
+
+  /// Tokens [t_begin, t_end), at most kTokenChunk; rows at most kRowChunk.
+  void many_tokens(int64_t row_begin, int64_t row_end, int64_t t_begin, int64_t t_end) {
+    for (int64_t k = 0; k < depth_; k += kDepthBlock) {
+      const int64_t depth = min(kDepthBlock, depth_ - k);
+      float* sums = sums_;
+      for (int64_t n = row_begin; n < row_end; n += kBlock) {
+        const Panel weights = panel(n, row_end, k);
+        Prefetcher next = next_panel(row_begin, row_end, n, k);
+        for (int64_t t = t_begin; t < t_end; t += kBlock, sums += 4 * kTileFloats) {
+          const Tokens block = tokens(t, k);
+          shape_.set(block.first_width, block.second_width);
+          if (k == 0)
+            zero_sums();
+          else
+            load_sums(sums, block);
+          multiply(weights, block, depth, next);
+          if (k + depth == depth_)
+            write(n, row_end, t);
+          else
+            store_sums(sums, block);
+        }
+      }
+    }
+  }
+
+ private:
+  Tokens tokens(int64_t t, int64_t k) const {
+    const int64_t first = min(kTile, a_.num_tokens - t);
+    const int64_t second = min(kTile, a_.num_tokens - t - first);
+    const uint16_t* const packed = static_cast<const uint16_t*>(a_.packed);
+    return {packed + t * depth_ + k * first, packed + (t + first) * depth_ + k * second, first, second};
+  }
+
+  Panel panel(int64_t n, int64_t row_end, int64_t k) {
+    const int64_t rows = min(kBlock, row_end - n), depth = min(kDepthBlock, a_.depth - k);
+    const uint16_t* const w = a_.w + n * a_.w_stride + k;
+    if (rows == kBlock && depth % kTileDepth == 0) return {w, a_.w_stride};
+    uint16_t* const copy = reinterpret_cast<uint16_t*>(edge_);
+    __builtin_memset(copy, 0, kBlock * kDepthBlock * 2);
+    for (int64_t r = 0; r < rows; ++r)
+      __builtin_memcpy(copy + r * kDepthBlock, w + r * a_.w_stride, static_cast<size_t>(depth) * 2);
+    compiler_fence();
+    return {copy, kDepthBlock};
+  }
+
+  Prefetcher next_panel(int64_t row_begin, int64_t row_end, int64_t n, int64_t k) const {
+    n += kBlock;
+    if (n >= row_end) {
+      n = row_begin;
+      k += kDepthBlock;
+    }
+    if (k >= a_.depth || n + kBlock > row_end) return {nullptr, 0, 0};
+    return {a_.w + n * a_.w_stride + k, a_.w_stride, min(kDepthBlock, a_.depth - k)};
+  }
+
+  void write(int64_t n, int64_t row_end, int64_t t) {
+    const Tokens block = tokens(t, 0);
+    store_sums(out_, block);
+    compiler_fence();
+    for (int64_t half = 0; half < 2; ++half) {
+      const int64_t first_row = n + half * kTile, rows = min(kTile, row_end - first_row);
+      if (rows <= 0) break;
+      const float* const sums = out_ + 2 * half * kTileFloats;
+      write_tile(a_, sums, first_row, t, rows, block.first_width);
+      if (block.second_width)
+        write_tile(a_, sums + kTileFloats, first_row, t + block.first_width, rows, block.second_width);
+    }
+  }
+
+  const LinearArgs& a_;
+  const int64_t depth_;
+  float* const sums_;
+  float* const edge_;
+  float* const out_;
+  TileShape shape_;
+};
+
+void linear_rows(const LinearArgs& a, int64_t row_begin, int64_t row_end, void* scratch) {
+  LinearBlocks blocks(a, static_cast<float*>(scratch));
+  for (int64_t t = 0; t < a.num_tokens; t += kTokenChunk) {
+    const int64_t t_end = min(t + kTokenChunk, a.num_tokens);
+    if (t_end - t <= kBlock) {
+      blocks.few_tokens(row_begin, row_end, t);
+      continue;
+    }
+    for (int64_t n = row_begin; n < row_end; n += kRowChunk)
+      blocks.many_tokens(n, min(n + kRowChunk, row_end), t, t_end);
+  }
+}
+
+}  // namespace
+
+const Kernels kAmxKernels = {
+    .linear_rows = linear_rows,
+    .linear_scratch_bytes = kScratchFloats * 4,
+    .linear_packed_bytes = linear_packed_bytes,
+    .linear_pack = linear_pack,
+    .sum_of_squares = sum_of_squares,
+    .scale_by = scale_by,
+    .add = add,
+    .mul = mul,
+    .lookup_mul = lookup_mul,
+    .scale_lookup_scale = scale_lookup_scale,
+    .rotate = rotate,
+    .widen = widen_row,
+    .narrow = narrow_row,
+    .add_scaled = add_scaled,
+    .attention_block = attention_block,
+    .attention_merge = attention_merge,
+    .attention_finish = attention_finish,
+};
+
+}  // namespace carat::ops::cpu

@@ -1,0 +1,599 @@
+// One table of cases per op. Every level of the CPU backend that this machine has runs them, with one, two and three
+// threads, against ops::ref. What needs no sum must be equal bit for bit; sums get the tolerance that follows from
+// their length. Beyond that, a row's result must not depend on its batch or on threads: bit for bit, at every level.
+
+#include "ops/ops.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/str.h"
+#include "base/worker_pool.h"
+#include "ops/cpu/level.h"
+#include "tensor/bf16.h"
+
+namespace carat::ops {
+namespace {
+
+using Bits = std::vector<uint16_t>;
+
+/// A bf16 or f32 matrix with its own memory, rows `pad` elements apart; the padding is filled with a mark.
+struct Matrix {
+  static constexpr uint16_t kMark = 0x7fc1;  // a NaN: reading it shows in the results
+  int64_t rows, cols, stride;
+  DType dtype;
+  Bits bf16;
+  std::vector<float> f32;
+
+  Matrix(int64_t r, int64_t c, int64_t pad = 0, DType type = DType::kBf16)
+      : rows(r), cols(c), stride(c + pad), dtype(type) {
+    const size_t n = static_cast<size_t>(r * stride + 1);
+    if (type == DType::kBf16)
+      bf16.assign(n, kMark);
+    else
+      f32.assign(n, -12345.0f);
+  }
+  void* data() { return dtype == DType::kBf16 ? static_cast<void*>(bf16.data()) : static_cast<void*>(f32.data()); }
+  TensorView view() { return {data(), dtype, {rows, cols}, stride}; }
+  TensorView vector() { return {data(), dtype, {cols}}; }
+  uint16_t& bits(int64_t r, int64_t c) { return bf16[static_cast<size_t>(r * stride + c)]; }
+  float at(int64_t r, int64_t c) const {
+    const size_t i = static_cast<size_t>(r * stride + c);
+    return dtype == DType::kBf16 ? static_cast<float>(Bf16::from_bits(bf16[i])) : f32[i];
+  }
+  bool padding_untouched() const {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = cols; c < stride; ++c) {
+        const size_t i = static_cast<size_t>(r * stride + c);
+        if (dtype == DType::kBf16 ? bf16[i] != kMark : f32[i] != -12345.0f) return false;
+      }
+    return dtype == DType::kBf16 ? bf16.back() == kMark : f32.back() == -12345.0f;
+  }
+  bool operator==(const Matrix& other) const {
+    return bf16 == other.bf16 && f32.size() == other.f32.size() &&
+           (f32.empty() || std::memcmp(f32.data(), other.f32.data(), f32.size() * sizeof(float)) == 0);
+  }
+};
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+  float normal(float deviation) { return std::normal_distribution<float>(0, deviation)(engine_); }
+  int32_t below(int32_t n) { return std::uniform_int_distribution<int32_t>(0, n - 1)(engine_); }
+  Matrix matrix(int64_t rows, int64_t cols, float deviation = 1.0f, int64_t pad = 0) {
+    Matrix m(rows, cols, pad);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) m.bits(r, c) = Bf16(normal(deviation)).bits;
+    return m;
+  }
+  std::mt19937& engine() { return engine_; }
+
+ private:
+  std::mt19937 engine_;
+};
+
+/// All bf16 numbers in one row.
+Matrix all_numbers() {
+  Matrix m(1, 65536);
+  for (int64_t i = 0; i < 65536; ++i) m.bits(0, i) = static_cast<uint16_t>(i);
+  return m;
+}
+
+bool is_nan(uint16_t bits) { return (bits & 0x7fff) > 0x7f80; }
+
+/// Equal bit for bit, any NaN being as good as another.
+void expect_same(const Matrix& got, const Matrix& want, const std::string& what) {
+  ASSERT_EQ(got.bf16.size(), want.bf16.size()) << what;
+  for (size_t i = 0; i < got.bf16.size(); ++i) {
+    if (is_nan(got.bf16[i]) && is_nan(want.bf16[i])) continue;
+    ASSERT_EQ(got.bf16[i], want.bf16[i]) << what << ": element " << i;
+  }
+  ASSERT_EQ(got.f32.size(), want.f32.size()) << what;
+  for (size_t i = 0; i < got.f32.size(); ++i) {
+    if (std::isnan(got.f32[i]) && std::isnan(want.f32[i])) continue;
+    ASSERT_EQ(got.f32[i], want.f32[i]) << what << ": element " << i;
+  }
+}
+
+/// |got - want| <= slack(r, c) + the distance of two neighbours where the result is bf16.
+template <class Slack>
+void expect_near(const Matrix& got, const Matrix& want, Slack&& slack, const std::string& what) {
+  for (int64_t r = 0; r < got.rows; ++r)
+    for (int64_t c = 0; c < got.cols; ++c) {
+      const double a = static_cast<double>(got.at(r, c)), b = static_cast<double>(want.at(r, c));
+      const double rounding = got.dtype == DType::kBf16 ? std::abs(b) / 128 : 0;
+      ASSERT_LE(std::abs(a - b), static_cast<double>(slack(r, c)) + rounding)
+          << what << ": [" << r << ", " << c << "] is " << a << ", expected " << b;
+    }
+  EXPECT_TRUE(got.padding_untouched()) << what << " wrote between rows";
+}
+
+class Ops : public testing::TestWithParam<cpu::Level> {
+ protected:
+  void SetUp() override { cpu::set_active_level(GetParam()); }
+
+  /// Runs fn with one, two and three threads.
+  template <class Fn>
+  void for_each_context(Fn&& fn) {
+    for (WorkerPool* pool : {static_cast<WorkerPool*>(nullptr), &two_, &three_}) {
+      Context ctx{Backend::kCpu, pool};
+      fn(ctx, str_cat(" (", pool ? pool->num_threads() : 1, " threads)"));
+    }
+  }
+  Context ref_{Backend::kRef, nullptr};
+
+ private:
+  WorkerPool two_{2}, three_{3};
+};
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Ops, testing::ValuesIn(cpu::available_levels()),
+                         [](const auto& level) { return std::string(cpu::to_string(level.param)); });
+
+// ---- Linear
+
+struct LinearCase {
+  int64_t tokens, outputs, depth, pad;
+  DType out;
+};
+
+const LinearCase kLinearCases[] = {
+    {0, 64, 64, 0, DType::kBf16},    {1, 1, 1, 0, DType::kF32},        {1, 64, 64, 0, DType::kBf16},
+    {1, 33, 100, 3, DType::kBf16},   {2, 5, 7, 1, DType::kF32},        {3, 48, 512, 0, DType::kF32},
+    {5, 96, 1536, 8, DType::kBf16},  {7, 31, 33, 5, DType::kBf16},     {16, 128, 544, 0, DType::kBf16},
+    {17, 65, 1000, 2, DType::kF32},  {31, 160, 704, 0, DType::kBf16},  {32, 64, 256, 0, DType::kF32},
+    {33, 64, 96, 0, DType::kBf16},   {64, 200, 1100, 4, DType::kBf16}, {100, 129, 513, 0, DType::kF32},
+    {513, 40, 600, 0, DType::kBf16}, {545, 36, 64, 2, DType::kF32},    {4, 1, 3000, 0, DType::kBf16},
+};
+
+TEST_P(Ops, Linear) {
+  for (const LinearCase& c : kLinearCases) {
+    Random random(7);
+    Matrix x = random.matrix(c.tokens, c.depth, 1.0f, c.pad), w = random.matrix(c.outputs, c.depth, 0.05f, c.pad);
+    Matrix want(c.tokens, c.outputs, c.pad, c.out);
+    linear(ref_, want.view(), x.view(), w.view());
+    Matrix magnitude(c.tokens, c.outputs, 0, DType::kF32);
+    for (int64_t t = 0; t < c.tokens; ++t)
+      for (int64_t n = 0; n < c.outputs; ++n) {
+        float sum = 0;
+        for (int64_t k = 0; k < c.depth; ++k) sum += std::abs(x.at(t, k) * w.at(n, k));
+        magnitude.f32[static_cast<size_t>(t * c.outputs + n)] = sum;
+      }
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(c.tokens, c.outputs, c.pad, c.out);
+      linear(ctx, got.view(), x.view(), w.view());
+      // Rounding errors of a sum of K numbers grow like sqrt(K) units of its magnitude; four of those for luck.
+      const float unit = std::ldexp(4 * std::sqrt(static_cast<float>(c.depth)), -24);
+      expect_near(
+          got, want, [&](int64_t t, int64_t n) { return unit * magnitude.at(t, n); },
+          str_cat("linear T ", c.tokens, " N ", c.outputs, " K ", c.depth, threads));
+    });
+  }
+}
+
+TEST_P(Ops, LinearRowsDoNotDependOnTheirBatch) {
+  for (const int64_t depth : {96, 1000, 1536}) {
+    constexpr int64_t kTokens = 600, kOutputs = 160;
+    Random random(11);
+    Matrix x = random.matrix(kTokens, depth), w = random.matrix(kOutputs, depth, 0.05f);
+    Matrix alone(kTokens, kOutputs, 0, DType::kF32);
+    Context one{Backend::kCpu, nullptr};
+    const auto rows = [](Matrix& m, int64_t begin, int64_t count) {
+      TensorView v = m.view();
+      v.data = static_cast<std::byte*>(v.data) + begin * m.stride * size_of(m.dtype);
+      v.shape = Shape{count, m.cols};
+      return v;
+    };
+    for (int64_t t = 0; t < kTokens; ++t) linear(one, rows(alone, t, 1), rows(x, t, 1), w.view());
+    std::vector<int64_t> sizes(64);
+    std::iota(sizes.begin(), sizes.end(), 1);
+    for (const int64_t more : {100, 511, 512, 513, 600}) sizes.push_back(more);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      for (const int64_t size : sizes) {
+        const int64_t begin = size % 3;  // so that a row is at different places
+        if (begin + size > kTokens) continue;
+        Matrix together(kTokens, kOutputs, 0, DType::kF32);
+        linear(ctx, rows(together, begin, size), rows(x, begin, size), w.view());
+        ASSERT_EQ(std::memcmp(rows(together, begin, size).data, rows(alone, begin, size).data,
+                              static_cast<size_t>(size * kOutputs) * sizeof(float)),
+                  0)
+            << "T " << size << " K " << depth << threads;
+      }
+    });
+  }
+}
+
+TEST_P(Ops, LinearPassesOnWhatIsNotFinite) {
+  Random random(5);
+  Matrix x = random.matrix(3, 64), w = random.matrix(40, 64);
+  x.bits(1, 5) = 0x7fc0;
+  w.bits(7, 9) = 0x7f80;
+  for_each_context([&](Context& ctx, const std::string&) {
+    Matrix y(3, 40);
+    linear(ctx, y.view(), x.view(), w.view());
+    for (int64_t n = 0; n < 40; ++n) {
+      EXPECT_TRUE(std::isnan(y.at(1, n)));
+      EXPECT_EQ(std::isfinite(y.at(0, n)), n != 7);
+    }
+  });
+}
+
+// ---- Element by element
+
+TEST_P(Ops, RmsNorm) {
+  for (const auto& [rows, cols, pad] :
+       {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 7, 2}, {5, 256, 0}, {2, 1536, 8}, {70, 515, 1}, {1, 5376, 0}}) {
+    Random random(3);
+    Matrix x = random.matrix(rows, cols, 2.0f, pad), w = random.matrix(1, cols);
+    if (rows > 1) std::fill_n(&x.bits(1, 0), cols, uint16_t{0});
+    for (const bool weighted : {false, true}) {
+      const ConstTensorView weight = weighted ? ConstTensorView(w.vector()) : ConstTensorView();
+      Matrix want(rows, cols, pad);
+      rms_norm(ref_, want.view(), x.view(), weight, 1e-6f);
+      for_each_context([&](Context& ctx, const std::string& threads) {
+        const std::string what = str_cat("rms_norm [", rows, ", ", cols, "]", threads);
+        Matrix got(rows, cols, pad), in_place = x;
+        rms_norm(ctx, got.view(), x.view(), weight, 1e-6f);
+        expect_same(got, want, what);
+        rms_norm(ctx, in_place.view(), in_place.view(), weight, 1e-6f);
+        expect_same(in_place, want, what + " in place");
+      });
+    }
+  }
+}
+
+TEST_P(Ops, RmsNormOfHeadsInsideRows) {
+  Random random(4);
+  Matrix x = random.matrix(6, 48), w = random.matrix(1, 16);
+  const auto heads = [](Matrix& m) { return TensorView(m.data(), DType::kBf16, {6, 3, 16}); };
+  Matrix want = x;
+  want.stride = 48;
+  TensorView v = heads(want);
+  v.row_stride = 16;
+  rms_norm(ref_, v, v, w.vector(), 1e-6f);
+  for_each_context([&](Context& ctx, const std::string& threads) {
+    Matrix got = x;
+    TensorView g = heads(got);
+    rms_norm(ctx, g, g, w.vector(), 1e-6f);
+    expect_same(got, want, "rms_norm of heads" + threads);
+  });
+}
+
+TEST_P(Ops, AddMulScale) {
+  for (const auto& [rows, cols, pad] :
+       {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 7, 2}, {2, 1536, 8}, {1, 40000, 0}, {67, 515, 1}}) {
+    Random random(9);
+    Matrix a = random.matrix(rows, cols, 3.0f, pad), b = random.matrix(rows, cols, 0.1f, pad);
+    Matrix broadcast = random.matrix(1, cols);
+    const auto check = [&](const char* name, auto&& op) {
+      Matrix want(rows, cols, pad);
+      op(ref_, want.view(), a.view());
+      for_each_context([&](Context& ctx, const std::string& threads) {
+        Matrix got(rows, cols, pad), in_place = a;
+        op(ctx, got.view(), a.view());
+        expect_same(got, want, name + threads);
+        op(ctx, in_place.view(), in_place.view());
+        expect_same(in_place, want, str_cat(name, " in place", threads));
+      });
+    };
+    check("add", [&](Context& c, TensorView y, ConstTensorView x) { add(c, y, x, b.view()); });
+    check("add to itself", [&](Context& c, TensorView y, ConstTensorView x) { add(c, y, x, x); });
+    check("mul", [&](Context& c, TensorView y, ConstTensorView x) { mul(c, y, x, b.view()); });
+    check("mul by one row", [&](Context& c, TensorView y, ConstTensorView x) { mul(c, y, x, broadcast.vector()); });
+    check("scale", [&](Context& c, TensorView y, ConstTensorView x) { scale(c, y, x, 0.025515518f); });
+    check("gelu_mul", [&](Context& c, TensorView y, ConstTensorView x) { gelu_mul(c, y, x, b.view()); });
+  }
+}
+
+TEST_P(Ops, GeluMulAndSoftcapOfEveryNumber) {
+  Matrix x = all_numbers(), one(1, 65536);
+  std::ranges::fill(one.bf16, Bf16(1.0f).bits);
+  Matrix gelu(1, 65536);
+  gelu_mul(ref_, gelu.view(), x.view(), one.view());
+  for_each_context([&](Context& ctx, const std::string& threads) {
+    Matrix got(1, 65536);
+    gelu_mul(ctx, got.view(), x.view(), one.view());
+    expect_same(got, gelu, "gelu_mul" + threads);
+    for (const float cap : {0.0f, 30.0f, 50.0f}) {
+      Matrix want_capped(1, 65536, 0, DType::kF32), got_capped(1, 65536, 0, DType::kF32);
+      softcap(ref_, want_capped.view(), x.view(), cap);
+      softcap(ctx, got_capped.view(), x.view(), cap);
+      expect_same(got_capped, want_capped, str_cat("softcap ", cap, threads));
+    }
+  });
+}
+
+TEST_P(Ops, SoftcapOfRows) {
+  Random random(21);
+  for (const auto& [rows, cols, pad] : {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 33001, 3}}) {
+    Matrix x = random.matrix(rows, cols, 20.0f, pad), want(rows, cols, pad, DType::kF32);
+    softcap(ref_, want.view(), x.view(), 30.0f);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(rows, cols, pad, DType::kF32);
+      softcap(ctx, got.view(), x.view(), 30.0f);
+      expect_same(got, want, "softcap" + threads);
+    });
+  }
+}
+
+TEST_P(Ops, Embed) {
+  Random random(13);
+  Matrix table = random.matrix(50, 77, 0.02f, 3);
+  for (const size_t tokens : {0, 1, 5, 300}) {
+    std::vector<TokenId> ids(tokens);
+    for (TokenId& id : ids) id = random.below(50);
+    Matrix want(static_cast<int64_t>(tokens), 77, 1);
+    embed(ref_, want.view(), table.view(), ids, 39.25f);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(static_cast<int64_t>(tokens), 77, 1);
+      embed(ctx, got.view(), table.view(), ids, 39.25f);
+      expect_same(got, want, "embed" + threads);
+    });
+  }
+}
+
+TEST_P(Ops, Rope) {
+  Random random(17);
+  struct Case {
+    int64_t tokens, heads;
+    int head_dim, rotated;
+    double theta;
+  };
+  for (const Case& c : {Case{0, 1, 8, 4, 1e4}, Case{1, 1, 2, 1, 1e4}, Case{3, 3, 20, 10, 1e4},
+                        Case{9, 8, 256, 128, 1e4}, Case{130, 2, 512, 64, 1e6}, Case{4, 1, 64, 0, 1e4}}) {
+    Matrix x = random.matrix(c.tokens, c.heads * c.head_dim, 1.0f, 4);
+    std::vector<int32_t> positions(static_cast<size_t>(c.tokens));
+    for (int32_t& p : positions) p = random.below(262144);
+    std::vector<float> inv_freq;
+    for (int j = 0; j < c.rotated; ++j)
+      inv_freq.push_back(static_cast<float>(std::pow(c.theta, -2.0 * j / c.head_dim)));
+    Matrix want = x;
+    rope(ref_, want.view(), c.head_dim, positions, inv_freq);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got = x;
+      rope(ctx, got.view(), c.head_dim, positions, inv_freq);
+      expect_same(got, want, str_cat("rope D ", c.head_dim, threads));
+    });
+  }
+}
+
+// ---- Attention
+
+/// Sequences with K/V in pages that lie in no order; places that nothing was written to hold NaN.
+struct Cache {
+  int kv_heads, head_dim, page_tokens;
+  std::vector<int> lengths;
+  std::vector<std::vector<int32_t>> tables;
+  std::vector<const int32_t*> table_pointers;
+  Bits memory;
+  KvStore store;
+
+  Cache(Random& random, std::vector<int> sequence_lengths, int num_kv_heads, int dim, int page)
+      : kv_heads(num_kv_heads), head_dim(dim), page_tokens(page), lengths(std::move(sequence_lengths)) {
+    int32_t num_pages = 1;  // page 0 is nobody's
+    for (const int length : lengths) num_pages += (length + page - 1) / page;
+    std::vector<int32_t> order(static_cast<size_t>(num_pages) - 1);
+    std::iota(order.begin(), order.end(), 1);
+    std::shuffle(order.begin(), order.end(), random.engine());
+    auto next = order.begin();
+    for (const int length : lengths) {
+      tables.emplace_back(next, next + (length + page - 1) / page);
+      next += (length + page - 1) / page;
+    }
+    for (const auto& table : tables) table_pointers.push_back(table.data());
+    const int64_t half = int64_t{kv_heads} * page * dim;
+    constexpr int64_t kOtherStores = 24;
+    store = KvStore{nullptr, 2 * half + kOtherStores, half, kv_heads, dim};
+    memory.assign(static_cast<size_t>(num_pages * store.page_stride), Matrix::kMark);
+    store.data = memory.data();
+  }
+
+  /// Random K and V for the first `length` positions of each sequence, through kv_write.
+  void fill(Context& ctx, Random& random) {
+    std::vector<int32_t> positions, indptr{0};
+    for (const int length : lengths) {
+      for (int32_t p = 0; p < length; ++p) positions.push_back(p);
+      indptr.push_back(static_cast<int32_t>(positions.size()));
+    }
+    const int64_t tokens = indptr.back(), width = int64_t{kv_heads} * head_dim;
+    Matrix k = random.matrix(tokens, width, 0.3f, 2), v = random.matrix(tokens, width, 1.0f, 2);
+    kv_write(ctx, store, k.view(), v.view(), AttentionBatch{indptr, positions, table_pointers, page_tokens});
+  }
+};
+
+/// The last `counts[b]` tokens of each sequence as one step.
+struct Step {
+  std::vector<int32_t> indptr{0}, positions;
+  Step(const Cache& cache, const std::vector<int>& counts) {
+    for (size_t b = 0; b < counts.size(); ++b) {
+      for (int i = cache.lengths[b] - counts[b]; i < cache.lengths[b]; ++i) positions.push_back(i);
+      indptr.push_back(static_cast<int32_t>(positions.size()));
+    }
+  }
+  AttentionBatch batch(const Cache& cache) const {
+    return {indptr, positions, cache.table_pointers, cache.page_tokens};
+  }
+  int64_t tokens() const { return static_cast<int64_t>(positions.size()); }
+};
+
+struct AttentionCase {
+  std::vector<int> lengths, counts;
+  int heads, kv_heads, head_dim, page, window;
+};
+
+const AttentionCase kAttentionCases[] = {
+    {{1}, {1}, 1, 1, 8, 4, 0},
+    {{5, 1, 9}, {5, 0, 3}, 4, 2, 16, 4, 0},
+    {{40}, {40}, 2, 1, 33, 16, 7},
+    {{130, 3, 64}, {1, 3, 64}, 8, 1, 64, 64, 0},
+    {{65, 64, 63, 128}, {1, 1, 1, 1}, 4, 4, 32, 64, 16},
+    {{200}, {70}, 16, 2, 48, 16, 33},
+    {{700}, {1}, 8, 1, 256, 64, 512},
+    {{700, 20}, {90, 20}, 8, 1, 256, 64, 512},
+    {{1300}, {2}, 8, 1, 512, 64, 0},
+    {{1100, 90}, {1, 1}, 4, 2, 24, 128, 0},
+    {{600}, {600}, 2, 2, 16, 48, 0},
+};
+
+std::string describe(const AttentionCase& c) {
+  return str_cat("attention length ", c.lengths[0], " heads ", c.heads, "/", c.kv_heads, " D ", c.head_dim, " page ",
+                 c.page, " window ", c.window);
+}
+
+TEST_P(Ops, Attention) {
+  for (const AttentionCase& c : kAttentionCases) {
+    Random random(23);
+    Cache cache(random, c.lengths, c.kv_heads, c.head_dim, c.page);
+    cache.fill(ref_, random);
+    const Step step(cache, c.counts);
+    Matrix q = random.matrix(step.tokens(), int64_t{c.heads} * c.head_dim, 0.3f, 6);
+    Matrix want(q.rows, q.cols, 2);
+    attention(ref_, want.view(), q.view(), cache.store, step.batch(cache), c.window);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(q.rows, q.cols, 2);
+      attention(ctx, got.view(), q.view(), cache.store, step.batch(cache), c.window);
+      expect_near(
+          got, want, [](int64_t, int64_t) { return 2e-5f; }, describe(c) + threads);
+      int64_t different = 0;
+      for (size_t i = 0; i < got.bf16.size(); ++i) different += got.bf16[i] != want.bf16[i];
+      EXPECT_LE(different, 2 + static_cast<int64_t>(got.bf16.size()) / 200) << describe(c) << threads;
+    });
+  }
+}
+
+TEST_P(Ops, AttentionRowsDoNotDependOnChunking) {
+  for (const AttentionCase& c : kAttentionCases) {
+    Random random(29);
+    Cache cache(random, c.lengths, c.kv_heads, c.head_dim, c.page);
+    cache.fill(ref_, random);
+    const Step step(cache, c.counts);
+    Matrix q = random.matrix(step.tokens(), int64_t{c.heads} * c.head_dim, 1.0f);
+    Matrix alone(q.rows, q.cols);
+    Context one{Backend::kCpu, nullptr};
+    for (size_t b = 0; b < c.counts.size(); ++b) {
+      const int32_t* const table = cache.table_pointers[b];
+      for (int32_t t = step.indptr[b]; t < step.indptr[b + 1]; ++t) {
+        const int32_t indptr[] = {0, 1};
+        const AttentionBatch batch{indptr, {&step.positions[static_cast<size_t>(t)], 1}, {&table, 1}, c.page};
+        attention(one, TensorView(&alone.bits(t, 0), DType::kBf16, {1, q.cols}),
+                  TensorView(&q.bits(t, 0), DType::kBf16, {1, q.cols}), cache.store, batch, c.window);
+      }
+    }
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix together(q.rows, q.cols);
+      attention(ctx, together.view(), q.view(), cache.store, step.batch(cache), c.window);
+      expect_same(together, alone, describe(c) + threads);
+    });
+  }
+}
+
+TEST_P(Ops, AttentionOfExtremeScores) {
+  Random random(31);
+  Cache cache(random, {150}, 1, 64, 64);
+  cache.fill(ref_, random);
+  const Step step(cache, {3});
+  Matrix q = random.matrix(3, 128, 200.0f);  // scores in the hundreds: one key takes all
+  Matrix want(3, 128);
+  attention(ref_, want.view(), q.view(), cache.store, step.batch(cache), 0);
+  for_each_context([&](Context& ctx, const std::string& threads) {
+    Matrix got(3, 128);
+    attention(ctx, got.view(), q.view(), cache.store, step.batch(cache), 0);
+    expect_near(
+        got, want, [](int64_t, int64_t) { return 1e-3f; }, "attention of extreme scores" + threads);
+  });
+}
+
+TEST_P(Ops, KvWrite) {
+  for_each_context([&](Context& ctx, const std::string& threads) {
+    Random random(37), same(37);
+    Cache want(random, {70, 3, 0, 500}, 2, 24, 16), got(same, {70, 3, 0, 500}, 2, 24, 16);
+    want.fill(ref_, random);
+    got.fill(ctx, same);
+    EXPECT_EQ(got.memory, want.memory) << threads;
+  });
+}
+
+// ---- Experts
+
+TEST_P(Ops, Route) {
+  for (const auto& [tokens, num_experts, k] : {std::array<int, 3>{0, 4, 2}, {1, 1, 1}, {3, 8, 8}, {200, 128, 8}}) {
+    Random random(41);
+    Matrix logits = random.matrix(tokens, num_experts, 1.5f, 2), scales = random.matrix(1, num_experts);
+    if (tokens > 2) std::fill_n(&logits.bits(2, 0), num_experts, Bf16(0.5f).bits);  // all equal: the lowest win
+    const size_t n = static_cast<size_t>(tokens * k);
+    std::vector<int32_t> want_ids(n), got_ids(n);
+    std::vector<float> want_weights(n), got_weights(n);
+    route(ref_, want_ids, want_weights, logits.view(), scales.vector(), k);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      route(ctx, got_ids, got_weights, logits.view(), scales.vector(), k);
+      EXPECT_EQ(got_ids, want_ids) << threads;
+      EXPECT_EQ(got_weights, want_weights) << threads;
+    });
+  }
+}
+
+struct ExpertsCase {
+  int64_t tokens, num_experts, hidden, width;
+  int k;
+};
+
+const ExpertsCase kExpertsCases[] = {
+    {0, 4, 32, 16, 2}, {1, 8, 96, 48, 3}, {5, 4, 33, 17, 2}, {40, 16, 128, 64, 4}, {90, 3, 64, 40, 1}};
+
+TEST_P(Ops, Experts) {
+  for (const ExpertsCase& c : kExpertsCases) {
+    Random random(43);
+    Matrix x = random.matrix(c.tokens, c.hidden, 1.0f, 4);
+    Matrix gate_up = random.matrix(c.num_experts * 2 * c.width, c.hidden, 0.1f);
+    Matrix down = random.matrix(c.num_experts * c.hidden, c.width, 0.1f);
+    const TensorView gate_up_view(gate_up.data(), DType::kBf16, {c.num_experts, 2 * c.width, c.hidden});
+    const TensorView down_view(down.data(), DType::kBf16, {c.num_experts, c.hidden, c.width});
+    std::vector<int32_t> ids, order(static_cast<size_t>(c.num_experts));
+    std::vector<float> weights;
+    std::iota(order.begin(), order.end(), 0);
+    for (int64_t t = 0; t < c.tokens; ++t) {
+      std::shuffle(order.begin(), order.end(), random.engine());
+      ids.insert(ids.end(), order.begin(), order.begin() + c.k);
+      for (int j = 0; j < c.k; ++j) weights.push_back(0.1f + 0.1f * static_cast<float>(j));
+    }
+    Matrix want(c.tokens, c.hidden, 4);
+    experts(ref_, want.view(), x.view(), gate_up_view, down_view, ids, weights, c.k);
+    const std::string what = str_cat("experts T ", c.tokens, " C ", c.hidden);
+
+    Matrix alone(c.tokens, c.hidden, 4);
+    Context one{Backend::kCpu, nullptr};
+    for (int64_t t = 0; t < c.tokens; ++t)
+      experts(one, TensorView(&alone.bits(t, 0), DType::kBf16, {1, c.hidden}),
+              TensorView(&x.bits(t, 0), DType::kBf16, {1, c.hidden}), gate_up_view, down_view,
+              std::span(ids).subspan(static_cast<size_t>(t * c.k), static_cast<size_t>(c.k)),
+              std::span(weights).subspan(static_cast<size_t>(t * c.k), static_cast<size_t>(c.k)), c.k);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(c.tokens, c.hidden, 4);
+      experts(ctx, got.view(), x.view(), gate_up_view, down_view, ids, weights, c.k);
+      // A rounding of an inner value that falls the other way moves the sum by a bf16 step of one term.
+      expect_near(
+          got, want, [](int64_t, int64_t) { return 0.02f; }, what + threads);
+      expect_same(got, alone, what + " alone and together" + threads);
+    });
+  }
+}
+
+// ---- Levels
+
+TEST(CpuLevel, NamesAreParsed) {
+  for (const cpu::Level level : cpu::available_levels()) EXPECT_EQ(cpu::parse_level(cpu::to_string(level)), level);
+  EXPECT_EQ(cpu::parse_level("sse9"), std::nullopt);
+}
+
+TEST(CpuLevel, GenericIsAlwaysThere) { EXPECT_EQ(cpu::available_levels().front(), cpu::Level::kGeneric); }
+
+}  // namespace
+}  // namespace carat::ops
