@@ -30,7 +30,7 @@ template <class A, class B>
       ::carat::check_eq_failed(__FILE__, __LINE__, #a " == " #b, carat_check_a, carat_check_b); \
   } while (false)
 #ifdef NDEBUG
-#define CARAT_DCHECK(cond, what) static_cast<void>(0)
+#define CARAT_DCHECK(cond, what) static_cast<void>(sizeof(!(cond)))
 #else
 #define CARAT_DCHECK(cond, what) CARAT_CHECK(cond, what)
 #endif
