@@ -46,7 +46,8 @@ std::string to_lower_unicode(std::string_view text);
 std::string to_upper_unicode(std::string_view text);
 /// What Python's str.isprintable says of one code point.
 bool is_unicode_printable(char32_t code_point);
-/// Letter, number, or underscore of any script: the \w of regular expressions with Unicode.
+/// The \w of regular expressions: alphabetic, mark, decimal digit, connector or joiner.
+/// Source: Unicode Technical Standard 18, annex C.
 bool is_unicode_word(char32_t code_point);
 
 }  // namespace carat

@@ -17,18 +17,19 @@ namespace carat {
 class Tokenizer {
  public:
   /// Reads `folder`/tokenizer.json and, if present, tokenizer_config.json (add_bos_token, special token names).
-  /// Errors: kNotFound, kCorruptFile, kUnsupported (a model, normaliser or decoder that is not Gemma's kind), naming
-  /// file and field.
+  /// Errors: kNotFound, kIo, kCorruptFile, kUnsupported (a model, normaliser or decoder that is not Gemma's kind),
+  /// naming file and field.
   static Result<std::unique_ptr<Tokenizer>> load(const std::filesystem::path& folder);
   /// The same from memory; `config_json` may be empty.
   static Result<std::unique_ptr<Tokenizer>> parse(std::string_view tokenizer_json, std::string_view config_json);
   ~Tokenizer();
 
-  /// Ids of `text`; special tokens are recognised by their text. Bytes that are no UTF-8 are read as U+FFFD, as
-  /// `tokenizers` does for a lossily decoded string. With `add_special_tokens` the tokenizer's own rule applies (a BOS
-  /// for base checkpoints).
+  /// Ids of `text`, in near-linear time; special tokens are recognised by their text. Bytes that are no UTF-8 are read
+  /// as U+FFFD, as `tokenizers` does for a lossily decoded string. With `add_special_tokens` the tokenizer's own rule
+  /// applies (a BOS for base checkpoints).
   std::vector<TokenId> encode(std::string_view text, bool add_special_tokens = false) const;
-  /// The text of `ids`; ids outside the vocabulary give nothing. Incomplete UTF-8 becomes U+FFFD, as in `tokenizers`.
+  /// The text of `ids`; ids outside the vocabulary give nothing. Byte pieces in a row that are together no UTF-8 become
+  /// one U+FFFD each, as in `tokenizers`; tokens that are skipped do not end such a row.
   std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
 
   int vocab_size() const;
@@ -48,24 +49,25 @@ class Tokenizer {
   std::string_view chat_template() const;
 
  private:
-  Tokenizer();
   struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
-/// Turns ids into text one by one; never emits part of a character. Equal in sum to Tokenizer::decode of all ids.
+/// Turns ids into text one by one; never emits part of a character. Equal in sum to Tokenizer::decode of all ids, so a
+/// row of byte pieces is held back until it ends: a byte still to come decides whether any of it is text.
 class StreamDecoder {
  public:
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
   /// Appends to `out` what `id` makes certain.
   void push(TokenId id, std::string& out);
-  /// Appends what is still held back; an incomplete character becomes U+FFFD.
+  /// Appends what is still held back.
   void finish(std::string& out);
 
  private:
   const Tokenizer* tokenizer_;
   bool skip_special_tokens_;
-  std::string pending_;
+  std::string pending_;  // the bytes of the row that has not ended
 };
 
 }  // namespace carat
