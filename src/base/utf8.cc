@@ -209,10 +209,16 @@ std::string to_lower_unicode(std::string_view text) {
 std::string to_upper_unicode(std::string_view text) {
   std::string out;
   out.reserve(text.size());
-  for (size_t at = 0; at < text.size();) {
-    const Utf8Step step = decode_utf8(text.substr(at));
-    append_utf8(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(step.code_point))));
-    at += static_cast<size_t>(step.length);
+  while (!text.empty()) {
+    const Utf8Step step = decode_utf8(text);
+    const auto c = static_cast<utf8proc_int32_t>(step.code_point);
+    // Letters that become several do so in their folded form, too: sharp s -> ss -> SS.
+    utf8proc_int32_t folded[4];
+    const auto count = utf8proc_decompose_char(c, folded, 4, UTF8PROC_CASEFOLD, nullptr);
+    const bool expands = count > 1 && count <= 4 && utf8proc_category(c) != UTF8PROC_CATEGORY_LU;
+    for (int i = 0; i < (expands ? count : 1); ++i)
+      append_utf8(out, static_cast<char32_t>(utf8proc_toupper(expands ? folded[i] : c)));
+    text.remove_prefix(static_cast<size_t>(step.length));
   }
   return out;
 }

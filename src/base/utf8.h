@@ -42,7 +42,7 @@ std::string_view lstrip_unicode(std::string_view text);
 std::string_view rstrip_unicode(std::string_view text);
 /// Python's str.lower, including U+0130 and the sigma at the end of a word.
 std::string to_lower_unicode(std::string_view text);
-/// One to one upper case; unlike Python's str.upper the sharp s stays one letter.
+/// Python's str.upper, including letters that become several (the sharp s, ligatures).
 std::string to_upper_unicode(std::string_view text);
 /// What Python's str.isprintable says of one code point.
 bool is_unicode_printable(char32_t code_point);

@@ -73,6 +73,7 @@ TEST(Utf8, LowerCase) {
 
 TEST(Utf8, UpperCase) {
   EXPECT_EQ(to_upper_unicode("string aé\xCF\x83 1"), "STRING AÉ\xCE\xA3 1");
+  EXPECT_EQ(to_upper_unicode("straße ﬁn ŉ ẞ İ ᾀ ᾈ ǅ"), "STRASSE FIN ʼN ẞ İ ἈΙ ἈΙ Ǆ");
   EXPECT_EQ(to_upper_unicode("\xFF"), "\xEF\xBF\xBD");
 }
 

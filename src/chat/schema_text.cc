@@ -91,8 +91,9 @@ Result<void> append_items_member(std::string& out, const std::string& key, const
   } else if (value.is_string()) {
     append_quoted(out, to_upper_unicode(value.as_string()));
   } else {
-    JsonArray types;
-    CARAT_TRY_VOID(for_each_python("type", value, [&](const Json& item) { types.push_back(upper_str(&item)); }));
+    JsonArray types;  // `map` does not look into what is false
+    const auto append = [&](const Json& item) { types.push_back(upper_str(&item)); };
+    if (value.truthy()) CARAT_TRY_VOID(for_each_python("type", value, append));
     append_value(out, types, KeyStyle::kQuoted);
   }
   return {};
