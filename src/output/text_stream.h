@@ -1,12 +1,14 @@
 #pragma once
 // A sample's ids -> text: incremental decoding, stop strings with hold-back. Pure state, no thread of its own.
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/token.h"
+#include "output/stop_matcher.h"
 #include "tokenizer/tokenizer.h"
 
 namespace carat {
@@ -15,31 +17,63 @@ struct TextOptions {
   bool skip_special_tokens = true;
   std::vector<std::string> stop;  ///< stop strings, none empty
   bool no_stop_trim = false;      ///< keep the matched stop string or token in the text
+  /// Special tokens that are shown even with skip_special_tokens.
+  std::vector<TokenId> kept_special_ids;
+  /// Special tokens that a parser wants to see as such: they are reported by id and place, and their text is left out,
+  /// whatever skip_special_tokens says.
+  std::vector<TokenId> markers;
 };
 
 /// Feed tokens in order; take text that is certain. The sum of all deltas does not depend on how the tokens were cut
-/// into calls.
+/// into calls, and text once given is never taken back.
+///
+/// Stop strings are searched in the text as it is with all special tokens, as SGLang does, so a stop string may name
+/// one that is not shown. The stop string that is complete first ends the text, within the token that completes it; the
+/// longest end of the text that may still become a stop string is held back until it is decided.
 class TextStream {
  public:
   TextStream(const Tokenizer& tokenizer, TextOptions options);
 
+  struct Marker {
+    size_t offset = 0;  ///< in the delta's text: what stands before it came before the marker
+    TokenId id = 0;
+    bool operator==(const Marker&) const = default;
+  };
   struct Delta {
     std::string text;
-    /// Tokens consumed by this call; fewer than given if a stop string ended the text.
+    std::vector<Marker> markers;
+    /// Tokens consumed by this call; fewer than given if a stop string ended the text. The one that completes the stop
+    /// string counts.
     int num_tokens = 0;
-    /// The stop string that ended the text. Nothing may be pushed afterwards.
+    /// The stop string that ended the text. Nothing may be pushed afterwards, nor finish called.
     std::optional<std::string> matched_stop;
   };
   Delta push(std::span<const TokenId> tokens);
   /// The text that was held back. `end_token`: the sequence ended with this end or stop token, which was not pushed;
-  /// its text shows only with no_stop_trim.
+  /// its text shows only with no_stop_trim. A stop string that it completes outweighs it (matched_stop). Call once.
   Delta finish(std::optional<TokenId> end_token = std::nullopt);
 
  private:
+  /// A stretch of the raw text that is not shown; as absolute offsets.
+  struct Hidden {
+    uint64_t begin = 0, end = 0;
+    std::optional<TokenId> marker;
+  };
+  bool is_marker(TokenId id) const;
+  bool is_skipped(TokenId id) const;
+  void append(TokenId id);
+  void append_hidden(std::string_view text, std::optional<TokenId> marker);
+  /// Searches what was appended to held_ from `start` on and moves what is certain into `delta`. True at a stop string.
+  bool settle(size_t start, Delta& delta);
+  void release(size_t num_bytes, Delta& delta);
+
   const Tokenizer* tokenizer_;
   TextOptions options_;
   StreamDecoder decoder_;
-  std::string held_;
+  StopMatcher matcher_;
+  std::string held_;            // raw text not yet given out
+  std::vector<Hidden> hidden_;  // what of held_ is not shown, in order
+  uint64_t released_ = 0;       // raw bytes before held_
 };
 
 }  // namespace carat
