@@ -20,6 +20,8 @@ struct EngineOptions {
   int chunked_prefill_size = 512;  ///< prompt tokens of one sequence in a step; <= 0: whole prompts
   int max_prefill_tokens = 16384;  ///< prompt tokens in a step, at most the runner's max_step_tokens
   bool prefix_cache = true;
+  int checkpoint_tokens =
+      4096;  ///< prompts can be resumed from the prefix cache at multiples of this, beside their ends
   SchedulePolicy policy = SchedulePolicy::kFcfs;
   bool priority_scheduling = false;        ///< higher priority first; else priorities are ignored
   bool priority_preemption = true;         ///< with priority_scheduling: may push running sequences out

@@ -94,6 +94,7 @@ struct Request {
   LogprobParams logprobs;
   int num_samples = 1;      ///< n
   int priority = 0;         ///< higher first, with priority scheduling
+  bool untracked = false;   ///< leaves no trace in statistics (health checks)
   uint64_t cache_salt = 0;  ///< requests with different salts share no cached prefix
   std::shared_ptr<RequestStream> stream;
 };

@@ -13,13 +13,10 @@
 
 #include "base/result.h"
 #include "base/token.h"
+#include "kv/page_pool.h"
 #include "sampling/params.h"
 
 namespace carat {
-
-using PageId = int32_t;
-/// Full-attention layers keep every token; sliding ones only the window (kv/).
-enum class KvPool : uint8_t { kFull, kSliding };
 
 struct RunnerInfo {
   int vocab_size = 0;

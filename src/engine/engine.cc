@@ -1,0 +1,180 @@
+#include "engine/engine.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "engine/engine_core.h"
+
+namespace carat {
+namespace {
+
+constexpr int kDefaultMaxQueued = 65536;
+/// Requests taken in per turn: bounded work.
+constexpr size_t kMaxAdmitPerTurn = 1024;
+/// An idle engine turns so often, for its heartbeat.
+constexpr auto kIdleTurn = std::chrono::milliseconds(500);
+
+int64_t steady_now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(EngineOptions o, std::unique_ptr<Runner> r)
+      : max_queued(o.max_queued > 0 ? o.max_queued : kDefaultMaxQueued),
+        runner(std::move(r)),
+        info(runner->info()),
+        core(std::move(o), *runner) {}
+
+  void run();
+  bool turn();
+
+  const int max_queued;
+  const std::unique_ptr<Runner> runner;
+  const RunnerInfo info;
+  EngineCore core;  // engine thread only, but for check() and other constants
+
+  std::mutex mutex;  // guards the inbox and what is asked of the engine thread
+  std::condition_variable wake;
+  std::vector<Request> inbox;
+  std::vector<std::string> aborts;
+  std::vector<std::promise<bool>> flushes;
+  bool stopping = false;
+
+  mutable std::mutex stats_mutex;
+  EngineStats stats;
+  std::atomic<int> num_waiting{0};
+  std::atomic<int64_t> heartbeat{steady_now_ns()};
+  std::mutex join_mutex;
+  std::thread thread;
+};
+
+/// Takes in what others asked for and makes one step. False when there was nothing to do.
+bool Engine::Impl::turn() {
+  std::vector<Request> arrived;
+  std::vector<std::string> aborted;
+  std::vector<std::promise<bool>> flush;
+  {
+    const std::lock_guard lock(mutex);
+    if (inbox.size() <= kMaxAdmitPerTurn) {
+      arrived.swap(inbox);
+    } else {
+      const auto end = inbox.begin() + kMaxAdmitPerTurn;
+      arrived.assign(std::make_move_iterator(inbox.begin()), std::make_move_iterator(end));
+      inbox.erase(inbox.begin(), end);
+    }
+    aborted.swap(aborts);
+    flush.swap(flushes);
+    num_waiting.store(core.num_waiting() + static_cast<int>(arrived.size()), std::memory_order_relaxed);
+  }
+  for (Request& request : arrived) core.add(std::move(request));
+  for (const std::string& prefix : aborted) core.abort(prefix);
+  for (std::promise<bool>& promise : flush) promise.set_value(core.flush_cache());
+  const bool moved = core.step();
+  num_waiting.store(core.num_waiting(), std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(stats_mutex);
+    stats = core.stats();
+  }
+  heartbeat.store(steady_now_ns(), std::memory_order_relaxed);
+  return moved || !arrived.empty() || !aborted.empty() || !flush.empty();
+}
+
+void Engine::Impl::run() {
+  try {
+    while (true) {
+      const bool moved = turn();
+      std::unique_lock lock(mutex);
+      if (stopping) break;
+      if (!moved)
+        wake.wait_for(lock, kIdleTurn,
+                      [&] { return stopping || !inbox.empty() || !aborts.empty() || !flushes.empty(); });
+    }
+    const Error error{Errc::kUnavailable, "The server is shutting down."};
+    std::vector<Request> late;
+    std::vector<std::promise<bool>> flush;
+    {
+      const std::lock_guard lock(mutex);
+      late.swap(inbox);
+      flush.swap(flushes);
+    }
+    for (Request& request : late) core.add(std::move(request));
+    for (std::promise<bool>& promise : flush) promise.set_value(false);
+    core.end_all(error);
+    const std::lock_guard lock(stats_mutex);
+    stats = core.stats();
+  } catch (const std::exception& e) {
+    log_error("engine thread: ", e.what());
+    check_failed(__FILE__, __LINE__, "engine thread", e.what());  // a supervisor starts the process again
+  }
+}
+
+Engine::Engine(EngineOptions options, std::unique_ptr<Runner> runner)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(runner))) {
+  impl_->stats = impl_->core.stats();
+  impl_->thread = std::thread([this] { impl_->run(); });
+}
+
+Engine::~Engine() { stop(); }
+
+Result<void> Engine::submit(Request request) {
+  CARAT_TRY_VOID(impl_->core.check(request));
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->stopping) return Error{Errc::kUnavailable, "The server is shutting down."};
+    const int64_t queued =
+        static_cast<int64_t>(impl_->inbox.size()) + impl_->num_waiting.load(std::memory_order_relaxed);
+    if (queued >= impl_->max_queued) return Error{Errc::kOverloaded, "The request queue is full."};
+    impl_->inbox.push_back(std::move(request));
+  }
+  impl_->wake.notify_one();
+  return {};
+}
+
+void Engine::abort(std::string prefix) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->aborts.push_back(std::move(prefix));
+  }
+  impl_->wake.notify_one();
+}
+
+bool Engine::flush_cache() {
+  std::future<bool> done;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->stopping) return false;
+    done = impl_->flushes.emplace_back().get_future();
+  }
+  impl_->wake.notify_one();
+  return done.get();
+}
+
+EngineStats Engine::stats() const {
+  const std::lock_guard lock(impl_->stats_mutex);
+  return impl_->stats;
+}
+
+const RunnerInfo& Engine::runner_info() const { return impl_->info; }
+
+int Engine::max_sequence_tokens() const { return impl_->core.max_sequence_tokens(); }
+
+int64_t Engine::heartbeat_ns() const { return impl_->heartbeat.load(std::memory_order_relaxed); }
+
+void Engine::stop() {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->stopping = true;
+  }
+  impl_->wake.notify_one();
+  const std::lock_guard lock(impl_->join_mutex);
+  if (impl_->thread.joinable()) impl_->thread.join();
+}
+
+}  // namespace carat
