@@ -52,6 +52,7 @@ char32_t last_character(std::string_view text) {
   while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
   return next_character(text.data() + at).code_point;
 }
+char32_t mark_as_space(char32_t c) { return c == 0x2581 ? U' ' : c; }
 
 }  // namespace
 
@@ -74,7 +75,10 @@ Result<void> Bpe::add_merge(std::string_view left, std::string_view right) {
     return Error{code, str_cat("merge ", products_.size(), " (\"", left, "\", \"", right, "\"): ", what)};
   };
   const std::string whole = str_cat(left, right);
-  const auto left_id = vocabulary_.find(left), right_id = vocabulary_.find(right), id = vocabulary_.find(whole);
+  const auto left_id = vocabulary_.find(left), right_id = vocabulary_.find(right);
+  // All ways to make a piece mostly follow one another in the file.
+  const bool same_product = !products_.empty() && vocabulary_.spelling(products_.back()) == whole;
+  const auto id = same_product ? std::optional(products_.back()) : vocabulary_.find(whole);
   if (!left_id) return refuse(Errc::kCorruptFile, "its first part is no piece");
   if (!right_id) return refuse(Errc::kCorruptFile, "its second part is no piece");
   if (!id) return refuse(Errc::kCorruptFile, "the whole is no piece");
@@ -86,8 +90,7 @@ Result<void> Bpe::add_merge(std::string_view left, std::string_view right) {
   // A space in a part: text never has it at this point, so the merge cannot happen.
   if (whole.find(' ') != std::string::npos) return {};
   insert_merge(pair_key(*left_id, *right_id), rank);
-  const char32_t a = last_character(vocabulary_.text(*left_id)),
-                 b = next_character(vocabulary_.text(*right_id).data()).code_point;
+  const char32_t a = mark_as_space(last_character(left)), b = mark_as_space(next_character(right.data()).code_point);
   if ((a | b) < 0x80)
     set(ascii_joints_, a * 128 + b);
   else

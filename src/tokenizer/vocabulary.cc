@@ -1,7 +1,9 @@
 #include "tokenizer/vocabulary.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
+#include <utility>
 
 #include "base/hash.h"
 #include "base/str.h"
@@ -16,7 +18,20 @@ int hex_digit(char c) {
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return -1;
 }
-uint32_t text_hash(std::string_view text) { return static_cast<uint32_t>(hash_bytes(text)); }
+
+template <class T>
+T load(const char* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+/// Up to 8 bytes, zeros after them, without a loop: parts that overlap agree where they do.
+uint64_t load_padded(const char* from, size_t size) {
+  const auto byte = [&](size_t i) { return uint64_t{static_cast<unsigned char>(from[i])} << (8 * i); };
+  if (size >= 8) return load<uint64_t>(from);
+  if (size >= 4) return load<uint32_t>(from) | uint64_t{load<uint32_t>(from + size - 4)} << (8 * (size - 4));
+  return byte(0) | byte(size / 2) | byte(size - 1);
+}
 }  // namespace
 
 std::string spaces_from_marks(std::string_view text) {
@@ -58,7 +73,7 @@ Result<void> Vocabulary::add(std::string_view spelling, int64_t id) {
   if (spelling.find(' ') != std::string_view::npos) return add_outside_model(spelling, id);
   const std::string text = spaces_from_marks(spelling);
   CARAT_TRY_VOID(store(spelling, text, id));
-  index_text(text, static_cast<TokenId>(id));
+  index_text(static_cast<TokenId>(id));
   const Utf8Step first = decode_utf8(text);
   if (static_cast<size_t>(first.length) == text.size()) index_character(first.code_point, static_cast<TokenId>(id));
   return {};
@@ -94,29 +109,60 @@ Result<void> Vocabulary::store(std::string_view spelling, std::string_view text,
   return {};
 }
 
-void Vocabulary::index_text(std::string_view text, TokenId id) {
-  max_text_bytes_ = std::max(max_text_bytes_, text.size());
+Vocabulary::Slot Vocabulary::make_slot(std::string_view text, uint32_t& hash) {
+  Slot slot;
+  if (text.size() > kMaxShort) {
+    hash = static_cast<uint32_t>(hash_bytes(text));
+    slot.tail = hash;
+    slot.size = kLong;
+    return slot;
+  }
+  slot.head = load_padded(text.data(), text.size());
+  if (text.size() > 8) slot.tail = static_cast<uint32_t>(load_padded(text.data() + 8, text.size() - 8));
+  slot.size = static_cast<uint32_t>(text.size()) & 0xFF;
+  const uint64_t mixed =
+      (slot.head ^ slot.head >> 29) * 0x9E3779B97F4A7C15u + (slot.tail ^ text.size() << 56) * 0xC2B2AE3D27D4EB4Fu;
+  hash = static_cast<uint32_t>((mixed ^ mixed >> 32) * 0xFF51AFD7ED558CCDu >> 32);
+  return slot;
+}
+
+void Vocabulary::index_text(TokenId id) {
+  const Slice slice = texts_[static_cast<size_t>(id)];
+  uint32_t hash = 0;
+  Slot slot = make_slot(text(id), hash);
+  slot.id = static_cast<uint32_t>(id) & 0xFFFFFF;
+  if (slot.size == kLong) slot.head = slice.begin | uint64_t{slice.size} << 32;
+  max_text_bytes_ = std::max<size_t>(max_text_bytes_, slice.size);
   if (++table_used_ * 2 > table_.size()) grow_table();
-  const uint32_t hash = text_hash(text);
+  insert(slot, hash);
+}
+
+void Vocabulary::insert(Slot slot, uint32_t hash) {
   size_t at = hash & (table_.size() - 1);
-  while (table_[at].id != kNoToken) at = (at + 1) & (table_.size() - 1);
-  table_[at] = {hash, id};
+  while (table_[at].size != 0) at = (at + 1) & (table_.size() - 1);
+  table_[at] = slot;
 }
 
 void Vocabulary::grow_table() {
-  std::vector<Slot> old = std::exchange(table_, std::vector<Slot>(table_.size() * 2));
+  const std::vector<Slot> old = std::exchange(table_, std::vector<Slot>(table_.size() * 2));
   for (const Slot& slot : old) {
-    if (slot.id == kNoToken) continue;
-    size_t at = slot.hash & (table_.size() - 1);
-    while (table_[at].id != kNoToken) at = (at + 1) & (table_.size() - 1);
-    table_[at] = slot;
+    if (slot.size == 0) continue;
+    uint32_t hash = slot.tail;
+    if (slot.size != kLong) make_slot(text(static_cast<TokenId>(slot.id)), hash);
+    insert(slot, hash);
   }
 }
 
 TokenId Vocabulary::find_text(std::string_view wanted) const {
-  const uint32_t hash = text_hash(wanted);
-  for (size_t at = hash & (table_.size() - 1); table_[at].id != kNoToken; at = (at + 1) & (table_.size() - 1))
-    if (table_[at].hash == hash && text(table_[at].id) == wanted) return table_[at].id;
+  if (wanted.empty()) return kNoToken;
+  uint32_t hash = 0;
+  const Slot key = make_slot(wanted, hash);
+  for (size_t at = hash & (table_.size() - 1); table_[at].size != 0; at = (at + 1) & (table_.size() - 1)) {
+    const Slot& slot = table_[at];
+    if (slot.size == key.size && slot.tail == key.tail &&
+        (key.size == kLong ? slot_text(slot) == wanted : slot.head == key.head))
+      return static_cast<TokenId>(slot.id);
+  }
   return kNoToken;
 }
 
