@@ -15,13 +15,13 @@ namespace carat {
 
 struct TextOptions {
   bool skip_special_tokens = true;
-  std::vector<std::string> stop;  ///< stop strings, none empty
-  bool no_stop_trim = false;      ///< keep the matched stop string or token in the text
+  std::vector<std::string> stop = {};  ///< stop strings, none empty
+  bool no_stop_trim = false;           ///< keep the matched stop string or token in the text
   /// Special tokens that are shown even with skip_special_tokens.
-  std::vector<TokenId> kept_special_ids;
+  std::vector<TokenId> kept_special_ids = {};
   /// Special tokens that a parser wants to see as such: they are reported by id and place, and their text is left out,
   /// whatever skip_special_tokens says.
-  std::vector<TokenId> markers;
+  std::vector<TokenId> markers = {};
 };
 
 /// Feed tokens in order; take text that is certain. The sum of all deltas does not depend on how the tokens were cut
