@@ -320,7 +320,7 @@ void merge_duplicates(JsonObject& object) {
       if (kept != i) object[kept] = std::move(object[i]);
       ++kept;
     }
-  object.resize(kept);
+  object.erase(object.begin() + static_cast<std::ptrdiff_t>(kept), object.end());
 }
 
 /// Builds a Json from simdjson's cursor. The first error stops it and is kept with its place.

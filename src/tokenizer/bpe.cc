@@ -213,7 +213,9 @@ void Bpe::merge_short(std::vector<TokenId>& symbols) const {
 }
 
 void Bpe::merge_long(Scratch& scratch) const {
-  auto& [symbols, next, previous, heap] = scratch;
+  auto& symbols = scratch.symbols;
+  auto &next = scratch.next, &previous = scratch.previous;
+  auto& heap = scratch.heap;
   const auto count = static_cast<uint32_t>(symbols.size());
   // A list of symbols by place; a symbol that was merged into the one before it is kNoToken. Place `count` is the end.
   next.resize(count);
