@@ -49,7 +49,7 @@ EngineCore::EngineCore(EngineOptions options, Runner& runner)
       log_(options_.decode_log_interval, info_.window > 0) {
   CARAT_CHECK(info_.vocab_size > 0 && info_.page_tokens > 0 && info_.max_slots > 0 && info_.max_step_tokens > 0 &&
                   info_.num_full_pages > 0 && info_.max_context > 1 && info_.pipeline_depth >= 1 &&
-                  info_.max_tokens_per_decode >= 1,
+                  info_.max_tokens_per_decode >= 1 && info_.max_step_tokens >= info_.max_tokens_per_decode,
               "a runner has room for something");
   const int wanted = options_.max_running > 0 ? options_.max_running : info_.max_slots;
   const int by_step = (info_.max_step_tokens - 1) / info_.max_tokens_per_decode;  // one token is left for a prompt
@@ -58,14 +58,16 @@ EngineCore::EngineCore(EngineOptions options, Runner& runner)
                           info_.max_step_tokens);
   chunk_ = options_.chunked_prefill_size > 0 ? options_.chunked_prefill_size : std::numeric_limits<int>::max();
   const int64_t P = info_.page_tokens;
-  max_sequence_tokens_ = static_cast<int>(std::min<int64_t>(info_.max_context, info_.num_full_pages * P));
+  int64_t pool_tokens = info_.num_full_pages * P;
   if (info_.window > 0) {
     // The window before the last page border, the rest of its page, and what steps in flight may write.
     ring_pages_ =
         page_count(info_.window - 1 + info_.page_tokens - 1 + info_.max_tokens_per_decode * info_.pipeline_depth) + 1;
-    if (info_.num_sliding_pages < ring_pages_)
-      max_sequence_tokens_ = static_cast<int>(std::min<int64_t>(max_sequence_tokens_, info_.num_sliding_pages * P));
+    // One more for a fork's copy of a page. With fewer pages no sequence may be longer than the pool.
+    if (info_.num_sliding_pages < ring_pages_ + 1) pool_tokens = std::min(pool_tokens, info_.num_sliding_pages * P);
   }
+  pool_tokens_ = static_cast<int>(std::min<int64_t>(pool_tokens, std::numeric_limits<int>::max() / 2));
+  max_sequence_tokens_ = std::min(info_.max_context, pool_tokens_);
   for (int slot = info_.max_slots - 1; slot >= 0; --slot) free_slots_.push_back(slot);
 }
 
@@ -76,7 +78,8 @@ EngineCore::~EngineCore() = default;
 int EngineCore::new_token_limit(const Request& request) const {
   const int prompt = static_cast<int>(request.prompt.size());
   const int context_room = std::max(1, info_.max_context - 2 - prompt);
-  const int pool_room = std::max(1, max_sequence_tokens_ - prompt);
+  const int copied = request.num_samples > 1 ? info_.page_tokens : 0;  // a fork holds a page and its copy for a moment
+  const int pool_room = std::max(1, pool_tokens_ - copied - prompt);
   return std::min({request.sampling.max_new_tokens, context_room, pool_room});
 }
 
@@ -324,7 +327,7 @@ void EngineCore::fork_followers(Sequence& leader, Slice& slice, LaunchedSlice& n
     f.known = 0;
     f.launched = leader.launched;
     f.full = leader.full.fork(leader.launched);
-    f.sliding = leader.sliding.fork(leader.launched);
+    if (info_.window > 0) f.sliding = leader.sliding.fork(leader.launched);
     f.cached_length = 0;
     start_running(f, State::kDecode);
     open_slot(f);
@@ -521,6 +524,7 @@ void EngineCore::grow(PageTable& table, PagePool& pool, KvPool kind, int num_tok
     next_.copies.push_back({kind, source.id(), to});
     launched_.held.push_back(std::move(source));
   }
+  table.begin_write();
   for (int missing = table.missing(num_tokens); missing > 0; --missing) table.append(std::move(*pool.allocate()));
 }
 

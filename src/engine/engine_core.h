@@ -25,6 +25,8 @@ class EngineCore {
   /// Whether the request can ever be served: kInvalidArgument if not. Reads constants only: any thread.
   Result<void> check(const Request& request) const;
   int max_sequence_tokens() const { return max_sequence_tokens_; }
+  /// How many tokens each sample may generate: the request's limit, the context's and the pools' together. Any thread.
+  int new_token_limit(const Request& request) const;
 
   /// Takes a request that check() has passed.
   void add(Request request);
@@ -112,13 +114,14 @@ class EngineCore {
 
   bool is_end_token(const RequestState& r, TokenId token) const;
   int page_count(int num_tokens) const { return (num_tokens + info_.page_tokens - 1) / info_.page_tokens; }
-  int new_token_limit(const Request& request) const;
   int kv_base(const Sequence& s) const;
 
   const EngineOptions options_;
   Runner& runner_;
   const RunnerInfo info_;
-  int max_running_ = 0, max_sequence_tokens_ = 0, max_prefill_ = 0, chunk_ = 0;
+  int max_running_ = 0, max_prefill_ = 0, chunk_ = 0;
+  int pool_tokens_ = 0;  ///< that one sequence can have pages for
+  int max_sequence_tokens_ = 0;
   int ring_pages_ = 0;  ///< sliding pages with which a sequence can always go on
 
   PagePool full_pool_, sliding_pool_;

@@ -17,10 +17,10 @@ struct ScriptedAnswer {
   std::vector<TokenId> tokens;
   int tokens_per_step = 1;  ///< per decode step, at most RunnerInfo::max_tokens_per_decode; the first token comes
                             ///< alone, with the prompt's step
-  double ms_per_step = 0;  ///< a decode step with this answer in it takes at least so long
-  bool ends = true;        ///< finish "stop": `end_token` follows the answer. Else ("length") the answer is repeated
-                           ///< until the request's limit; an empty one as `end_token` again and again, which ends a
-                           ///< request that does not ignore end tokens
+  double ms_per_step = 0;   ///< a decode step with this answer in it takes at least so long
+  bool ends = true;         ///< finish "stop": `end_token` follows the answer. Else ("length") the answer is repeated
+                            ///< until the request's limit; an empty one as `end_token` again and again, which ends a
+                            ///< request that does not ignore end tokens
   TokenId end_token = 0;
 };
 

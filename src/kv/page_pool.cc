@@ -17,6 +17,11 @@ PageRef PageRef::share(PageHolder holder) const {
   return PageRef(pool_, id_, holder);
 }
 
+bool PageRef::sole() const {
+  const PagePool::Counts& c = pool_->counts_[id_];
+  return c.sequences + c.caches == 1;
+}
+
 PagePool::PagePool(int num_pages) : counts_(num_pages) {
   free_.reserve(num_pages);
   for (PageId page = num_pages - 1; page >= 0; --page) free_.push_back(page);

@@ -32,6 +32,8 @@ class PageRef {
 
   explicit operator bool() const { return pool_ != nullptr; }
   PageId id() const { return id_; }
+  /// Nobody else holds the page.
+  bool sole() const;
   /// Another reference to the same page.
   PageRef share(PageHolder holder) const;
 

@@ -8,7 +8,7 @@ namespace carat {
 
 int PageTable::missing(int num_tokens) const {
   const int needed = (num_tokens + page_tokens_ - 1) / page_tokens_;
-  return std::max(0, needed - end()) + (copy_before_write_ ? 1 : 0);
+  return std::max(0, needed - end()) + (copy_before_write() ? 1 : 0);
 }
 
 void PageTable::start_at(int logical) {
@@ -22,13 +22,13 @@ PageTable PageTable::fork(int num_tokens) const {
   const int needed = (num_tokens + page_tokens_ - 1) / page_tokens_;
   CARAT_CHECK(needed <= end(), "a fork's tokens have pages");
   for (int logical = begin_; logical < needed; ++logical) out.append(ref(logical).share(PageHolder::kSequence));
-  out.copy_before_write_ = num_tokens % page_tokens_ != 0 && !out.pages_.empty();
+  out.shares_last_ = num_tokens % page_tokens_ != 0 && !out.pages_.empty();
   return out;
 }
 
 PageRef PageTable::replace_last(PageRef fresh) {
-  CARAT_CHECK(copy_before_write_, "only a shared page is replaced");
-  copy_before_write_ = false;
+  CARAT_CHECK(copy_before_write(), "only a shared page is replaced");
+  shares_last_ = false;
   std::swap(pages_.back(), fresh);
   return fresh;
 }

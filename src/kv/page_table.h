@@ -37,14 +37,17 @@ class PageTable {
   /// page is partly filled the fork has to copy it before it writes there; this table's owner may go on writing: it
   /// touches only positions that the fork will overwrite before reading.
   PageTable fork(int num_tokens) const;
-  bool copy_before_write() const { return copy_before_write_; }
+  /// Not if all others have let go of the page meanwhile.
+  bool copy_before_write() const { return shares_last_ && !pages_.back().sole(); }
+  /// The owner is about to write: from now on the last page is its own.
+  void begin_write() { shares_last_ = false; }
   /// Puts the fresh page in the place of the shared last one, which is returned: the copy's source.
   PageRef replace_last(PageRef fresh);
 
  private:
   int page_tokens_;
   int begin_ = 0;
-  bool copy_before_write_ = false;
+  bool shares_last_ = false;  ///< the last page is a partly filled one of the sequence that was forked
   std::vector<PageRef> pages_;
 };
 
