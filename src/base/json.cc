@@ -172,12 +172,24 @@ void Json::append_to(std::string& out) const {
 
 namespace {
 
-/// Whether one of 8 bytes is a control character, a quote, a backslash or no ASCII: the classic "has a byte less than"
-/// and "has a zero byte" tests on a word. May say yes for a byte beside such a one, never no.
-bool needs_care(uint64_t word) {
-  constexpr uint64_t kOnes = 0x0101010101010101u, kHighs = 0x8080808080808080u;
-  const auto has_zero = [](uint64_t v) { return (v - kOnes) & ~v; };
-  return (((word - kOnes * 0x20) | has_zero(word ^ kOnes * '"') | has_zero(word ^ kOnes * '\\') | word) & kHighs) != 0;
+constexpr uint64_t kOnes = 0x0101010101010101u, kHighs = 0x8080808080808080u;
+
+/// Whether one of 8 bytes must be escaped: the classic "has a byte less than" and "has a zero byte" tests on a word.
+bool needs_escape(uint64_t word) {
+  const auto less_than = [](uint64_t v, uint64_t bound) { return (v - kOnes * bound) & ~v; };
+  return ((less_than(word, 0x20) | less_than(word ^ kOnes * '"', 1) | less_than(word ^ kOnes * '\\', 1)) & kHighs) != 0;
+}
+bool needs_escape(unsigned char c) { return c < 0x20 || c == '"' || c == '\\'; }
+
+bool is_ascii(std::string_view text) {
+  uint64_t seen = 0;
+  for (; text.size() >= 8; text.remove_prefix(8)) {
+    uint64_t word;
+    std::memcpy(&word, text.data(), 8);
+    seen |= word;
+  }
+  for (char c : text) seen |= static_cast<unsigned char>(c);
+  return (seen & kHighs) == 0;
 }
 
 void append_escape(std::string& out, unsigned char c) {
@@ -212,34 +224,27 @@ void append_escape(std::string& out, unsigned char c) {
 }  // namespace
 
 void append_json_string(std::string& out, std::string_view text) {
+  if (!is_ascii(text) && !simdjson::validate_utf8(text)) return append_json_string(out, to_valid_utf8(text));
   out += '"';
   size_t begin = 0;  // text[begin, at) is still to be copied as it is
-  size_t at = 0;
-  const auto flush = [&] { out.append(text.data() + begin, at - begin); };
-  while (at < text.size()) {
-    for (uint64_t word; at + 8 <= text.size(); at += 8) {
+  for (size_t at = 0; at < text.size();) {
+    if (at + 8 <= text.size()) {
+      uint64_t word;
       std::memcpy(&word, text.data() + at, 8);
-      if (needs_care(word)) break;
-    }
-    if (at == text.size()) break;
-    const auto c = static_cast<unsigned char>(text[at]);
-    if (c >= 0x80) {
-      const Utf8Step step = decode_utf8(text.substr(at));
-      if (!step.valid) {
-        flush();
-        out += kReplacementUtf8;
-        begin = at + static_cast<size_t>(step.length);
+      if (!needs_escape(word)) {
+        at += 8;
+        continue;
       }
-      at += static_cast<size_t>(step.length);
-    } else if (c < 0x20 || c == '"' || c == '\\') {
-      flush();
+    }
+    for (const size_t end = std::min(at + 8, text.size()); at < end; ++at) {
+      const auto c = static_cast<unsigned char>(text[at]);
+      if (!needs_escape(c)) continue;
+      out.append(text, begin, at - begin);
       append_escape(out, c);
-      begin = ++at;
-    } else {
-      ++at;
+      begin = at + 1;
     }
   }
-  flush();
+  out.append(text, begin);
   out += '"';
 }
 
@@ -297,8 +302,17 @@ bool is_integer_text(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+/// By comparing each key with each: for small objects.
+bool has_duplicate(const JsonObject& object) {
+  for (size_t i = 1; i < object.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (object[i].first == object[j].first) return true;
+  return false;
+}
+
 /// Keeps the first place and the last value of each key.
 void merge_duplicates(JsonObject& object) {
+  if (object.size() <= 16 && !has_duplicate(object)) return;
   std::vector<uint32_t> order(object.size());
   std::iota(order.begin(), order.end(), 0u);
   std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
@@ -431,7 +445,7 @@ class Reader {
       else if (!check(sink->element(key, std::move(element))))
         return false;
     }
-    if (members.size() > 1) merge_duplicates(members);
+    merge_duplicates(members);
     out = Json(std::move(members));
     return true;
   }
