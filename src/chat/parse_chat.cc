@@ -10,6 +10,7 @@
 
 #include "base/str.h"
 #include "base/utf8.h"
+#include "chat/python_text.h"
 #include "chat/tool_schema.h"
 
 namespace carat {
@@ -93,7 +94,7 @@ Result<MediaPart> parse_input_audio(const Json& part, std::string_view place) {
   CARAT_TRY(const auto format, required_string(*holder, "format", holder_place));
   if (format != "wav" && format != "mp3")
     return invalid(str_cat(holder_place, ".format must be 'wav' or 'mp3', not '", format, "'"));
-  return MediaPart{MediaKind::kAudio, str_cat("data:audio/", format, ";base64,", data)};
+  return MediaPart{MediaKind::kAudio, str_cat("data:audio/", format == "mp3" ? "mpeg" : "wav", ";base64,", data)};
 }
 
 /// A thought as a content part; the template ignores it.
@@ -344,23 +345,30 @@ void settle_last_message(ChatInput& input, bool continue_final_message) {
 
 constexpr std::string_view kEfforts[] = {"none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max"};
 
-/// `reasoning_effort` as it must be: a level, or a number from 0 to 0.99, which may also be written as a string.
-/// Returns whether it asks for thinking.
-Result<bool> thinking_of_effort(const Json& effort, std::string_view place) {
-  if (effort.is_bool()) return invalid(str_cat(place, " must not be a boolean"));
-  double number = -1;
-  if (effort.is_string()) {
+std::optional<bool> thinking_of_level(const Json& effort) {
+  if (effort.is_string())
     for (const std::string_view level : kEfforts)
       if (effort.as_string() == level) return level != "none";
-    if (!parse_float(trim(effort.as_string()), number)) number = -1;
-  } else if (effort.is_number()) {
-    number = effort.as_double();
-  }
-  if (number >= 0 && number <= 0.99) return true;
-  return invalid(str_cat(place,
-                         " must be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'ultra', 'max' or a number "
-                         "from 0 to 0.99, got ",
-                         effort.dump()));
+  return std::nullopt;
+}
+
+/// An effort as a number, which may also be written as a string.
+std::optional<double> effort_number(const Json& effort) {
+  double number = 0;
+  if (effort.is_number()) return effort.as_double();
+  if (effort.is_string() && parse_float(trim(effort.as_string()), number)) return number;
+  return std::nullopt;
+}
+
+/// Whether `reasoning_effort`, which must be a level or a number from 0 to 0.99, asks for thinking.
+Result<bool> thinking_of_effort(const Json& effort) {
+  if (effort.is_bool()) return invalid("reasoning_effort must not be a boolean");
+  if (const auto thinking = thinking_of_level(effort)) return *thinking;
+  if (const auto number = effort_number(effort); number && *number >= 0 && *number <= 0.99) return true;
+  return invalid(
+      str_cat("reasoning_effort must be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'ultra', 'max' "
+              "or a number from 0 to 0.99, got ",
+              effort.dump()));
 }
 
 bool is_enabled(const Json& value) {
@@ -373,21 +381,19 @@ bool is_enabled(const Json& value) {
 /// inside `reasoning` outweighs the other.
 Result<std::optional<bool>> requested_thinking(const Json& body) {
   const Json* effort = find_value(body, "reasoning_effort");
-  std::string_view place = "reasoning_effort";
   std::optional<bool> thinking;
   if (const Json* reasoning = find_value(body, "reasoning"); reasoning && reasoning->is_object()) {
     const Json* inner = find_value(*reasoning, "effort");
     if (!inner) inner = find_value(*reasoning, "reasoning_effort");
-    if (inner) {
-      effort = inner;
-      place = "reasoning.effort";
-    }
+    if (inner && (inner->is_bool() || (!thinking_of_level(*inner) && !effort_number(*inner))))
+      return invalid(str_cat("invalid reasoning effort: ", py_repr(*inner)));
+    if (inner) effort = inner;
     const Json* enabled = find_value(*reasoning, "enabled");
     if (!enabled) enabled = reasoning->find("enable");
     if (enabled && is_enabled(*enabled)) thinking = true;
   }
   if (effort) {
-    CARAT_TRY(thinking, thinking_of_effort(*effort, place));
+    CARAT_TRY(thinking, thinking_of_effort(*effort));
   }
   return thinking;
 }
@@ -463,7 +469,7 @@ class Parser {
     return {};
   }
 
-  /// Tools of the request, then those inside system and developer messages.
+  /// Tools of the request, then those inside system, developer and root messages.
   Result<void> tools() {
     CARAT_TRY(const auto* own, optional_array(body_, "tools", "tools"));
     CARAT_TRY_VOID(append_tools(*own, "tools", true));
@@ -471,10 +477,11 @@ class Parser {
     for (size_t i = 0; i < input_.messages.size(); ++i) {
       const std::string place = place_of(place_of("messages", i), "tools");
       const Json& json = body_.find("messages")->as_array()[i];
-      if (input_.messages[i].role == ChatRole::kUser) continue;
-      CARAT_TRY(const auto* more, optional_array(json, "tools", place));
       const ChatRole role = input_.messages[i].role;
-      if (more->empty() || (role != ChatRole::kSystem && role != ChatRole::kDeveloper)) continue;
+      if (role == ChatRole::kUser) continue;
+      CARAT_TRY(const auto* more, optional_array(json, "tools", place));
+      const bool counts = role == ChatRole::kSystem || role == ChatRole::kDeveloper || role == ChatRole::kRoot;
+      if (more->empty() || !counts) continue;
       in_messages = true;
       CARAT_TRY_VOID(append_tools(*more, place, false));
     }
@@ -518,7 +525,7 @@ class Parser {
     std::unordered_set<std::string_view> names;
     for (const ChatTool& tool : input_.tools)
       if (!names.insert(tool.name).second)
-        return invalid(str_cat("Tool names must be unique if messages carry tools: '", tool.name, "' is there twice."));
+        return invalid("Tool names must be unique across request and message tools.");
     return {};
   }
 

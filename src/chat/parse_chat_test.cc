@@ -141,7 +141,7 @@ TEST(ParseChat, ToolsInsideMessages) {
   EXPECT_EQ(input->tool_choice.mode, Mode::kAuto);
   EXPECT_EQ(error_of(body("developer", R"(, "tool_choice": "required")")), "accepted");
   EXPECT_THAT(error_of(body("system", R"(, "tools": [{"function": {"name": "f"}}])")),
-              HasSubstr("Tool names must be unique"));
+              HasSubstr("Tool names must be unique across request and message tools."));
   EXPECT_EQ(parse_chat_input(json(body("assistant", "")))->tools.size(), 0u);
   EXPECT_EQ(error_of(R"({"messages": [{"role": "assistant", "tools": 1}]})"),
             "messages[0].tools must be a list or null, not integer");
@@ -180,16 +180,18 @@ TEST(ParseChat, MediaKeepTheirSource) {
   const auto input = parse_chat_input(json(R"({"messages": [{"role": "user", "content": [
       {"type": "image_url", "image_url": {"url": "http://h/i.png", "content_hash": "x", "max_long_side_pixel": 9}},
       {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}},
+      {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "mp3"}},
       {"type": "audio_url", "audio_url": {"url": "a"}},
       {"type": "video_url", "video_url": {"url": "v", "fps": 2}}]}]})"));
   ASSERT_TRUE(input);
   std::vector<std::string> sources;
   for (const ContentPart& part : std::get<ContentParts>(input->messages[0].content))
     sources.push_back(std::get<MediaPart>(part).source);
-  EXPECT_THAT(sources, ElementsAre("http://h/i.png", "data:audio/wav;base64,QQ==", "a", "v"));
+  EXPECT_THAT(sources,
+              ElementsAre("http://h/i.png", "data:audio/wav;base64,QQ==", "data:audio/mpeg;base64,QQ==", "a", "v"));
   const MediaCounts counts = count_media(*input);
   EXPECT_EQ(counts.images, 1);
-  EXPECT_EQ(counts.audios, 2);
+  EXPECT_EQ(counts.audios, 3);
   EXPECT_EQ(counts.videos, 1);
   EXPECT_TRUE(counts.any());
   EXPECT_FALSE(count_media(parsed("")).any());
@@ -269,7 +271,9 @@ TEST(ParseChat, ThinkingByReasoning) {
   EXPECT_FALSE(thinks(reasoning(R"("enabled": true, "effort": "none")")));
   EXPECT_FALSE(thinks(reasoning(R"("effort": "none")") + R"(, "reasoning_effort": "high")"));
   EXPECT_FALSE(thinks(R"(, "reasoning": "high")"));
-  EXPECT_THAT(refused(reasoning(R"("effort": "huge")")), StartsWith("reasoning.effort must be"));
+  EXPECT_EQ(refused(reasoning(R"("effort": "huge")")), "invalid reasoning effort: 'huge'");
+  EXPECT_EQ(refused(reasoning(R"("effort": true)")), "invalid reasoning effort: True");
+  EXPECT_THAT(refused(reasoning(R"("effort": "1.5")")), StartsWith("reasoning_effort must be 'none'"));
 }
 
 TEST(ParseChat, ServerDefaultsComeLast) {

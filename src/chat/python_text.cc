@@ -94,6 +94,12 @@ std::string py_str(const Json& value) {
   return out;
 }
 
+std::string py_repr(const Json& value) {
+  std::string out;
+  append_repr(out, value);
+  return out;
+}
+
 std::vector<const JsonMember*> dictsort(const JsonObject& object) {
   std::vector<std::pair<std::string, const JsonMember*>> keyed;
   keyed.reserve(object.size());
