@@ -10,27 +10,27 @@ namespace {
 
 constexpr int64_t kBf16 = 2;
 
-int64_t& part_of(ModelSize& size, TextPart part) {
+int64_t& part_of(ModelSize& size, TextTensorPart part) {
   switch (part) {
-    case TextPart::kEmbedding:
+    case TextTensorPart::kEmbedding:
       return size.embedding;
-    case TextPart::kPleTable:
+    case TextTensorPart::kPleTable:
       return size.ple_table;
-    case TextPart::kPleProjection:
+    case TextTensorPart::kPleProjection:
       return size.ple_projection;
-    case TextPart::kPleLayers:
+    case TextTensorPart::kPleLayers:
       return size.ple_layers;
-    case TextPart::kAttention:
+    case TextTensorPart::kAttention:
       return size.attention;
-    case TextPart::kMlp:
+    case TextTensorPart::kMlp:
       return size.mlp;
-    case TextPart::kRouter:
+    case TextTensorPart::kRouter:
       return size.router;
-    case TextPart::kExperts:
+    case TextTensorPart::kExperts:
       return size.experts;
-    case TextPart::kNorms:
+    case TextTensorPart::kNorms:
       return size.norms;
-    case TextPart::kUnusedKv:
+    case TextTensorPart::kUnusedKv:
       return size.unused_kv;
   }
   CARAT_CHECK(false, "every part has its place");

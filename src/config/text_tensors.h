@@ -12,7 +12,7 @@
 namespace carat {
 
 /// What a tensor belongs to in the budget of checkpoints.md section 5.
-enum class TextPart {
+enum class TextTensorPart {
   kEmbedding,      ///< and output head
   kPleTable,       ///< per-layer embeddings
   kPleProjection,  ///< their model projection and its norm
@@ -30,8 +30,8 @@ struct TextTensor {
   std::optional<int> layer;  ///< of tensors "layers.i.": i
   std::string role;          ///< the name without "layers.i."
   Shape shape;
-  TextPart part;
-  bool used() const { return part != TextPart::kUnusedKv; }
+  TextTensorPart part;
+  bool used() const { return part != TextTensorPart::kUnusedKv; }
   int64_t size_bytes() const { return 2 * shape.num_elements(); }  // bf16
 };
 

@@ -120,7 +120,7 @@ class Loader {
     }
     *view = ConstTensorView(data, DType::kBf16, t.shape);
     // A row per token, far apart: reading ahead would only push other pages out.
-    if (t.part == TextPart::kPleTable)
+    if (t.part == TextTensorPart::kPleTable)
       tensor->file->mapping.advise(MappedFile::Access::kRandom, tensor->entry->begin, t.size_bytes());
     return {};
   }
