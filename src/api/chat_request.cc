@@ -27,7 +27,8 @@ void read_chat_logprobs(JsonFields& fields, LogprobParams& out) {
 
 }  // namespace
 
-Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams& defaults) {
+Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams& defaults,
+                                       const std::vector<TokenId>& markers) {
   ChatRequest request;
   request.params = defaults;
   JsonFields fields(body, "");
@@ -42,9 +43,10 @@ Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams&
   request.identity = read_identity(fields);
   request.input_ids = fields.ids("input_ids");
   request.return_meta_info = fields.boolean("return_meta_info").value_or(false);
-  // Thoughts and calls stay visible to whoever reads the text; other special tokens go unless the client wants them.
-  request.params.filter_specials = request.params.text.skip_special_tokens && !request.params.sampling.ignore_eos;
-  request.params.text.skip_special_tokens = false;
+  // Thoughts and calls stay visible to whoever reads the text. With ignore_eos all is shown, since benchmarks count
+  // tokens by their text.
+  request.params.text.kept_special_ids = markers;
+  if (request.params.sampling.ignore_eos) request.params.text.skip_special_tokens = false;
   CARAT_TRY_VOID(fields.status());
   return request;
 }

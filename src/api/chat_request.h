@@ -19,8 +19,10 @@ struct ChatRequest {
   bool return_meta_info = false;
 };
 
-/// `defaults` come below the client's values. Errors: kInvalidArgument for types (schema errors).
-Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams& defaults);
+/// `defaults` come below the client's values; `markers` are the special tokens that stay in the text (thoughts, calls).
+/// Errors: kInvalidArgument for types (schema errors).
+Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams& defaults,
+                                       const std::vector<TokenId>& markers);
 /// What types alone do not say. `context_length_given`: a limit for max_completion_tokens. Errors: kInvalidArgument.
 Result<void> check_chat_request(const Json& body, const ChatRequest& request, int vocab_size,
                                 std::optional<int> context_length_given);

@@ -4,20 +4,18 @@
 #include "api/writer_parts.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "output/token_text.h"
 
 namespace carat {
 namespace {
 
 void append_token_entry(std::string& out, const WriterContext& context, TokenId id, double logprob) {
-  const std::string text = token_text(context, id);
+  const TokenText token = token_text(*context.tokenizer, id);
   out += R"({"token":)";
-  append_json_string(out, text);
-  out += R"(,"bytes":[)";
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (i > 0) out += ',';
-    append_number(out, static_cast<unsigned char>(text[i]));
-  }
-  out += R"(],"logprob":)";
+  append_json_string(out, token.text);
+  out += R"(,"bytes":)";
+  append_byte_list(out, token.bytes);
+  out += R"(,"logprob":)";
   append_logprob(out, logprob);
 }
 

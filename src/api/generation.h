@@ -93,23 +93,10 @@ struct PreparedGeneration {
   std::chrono::steady_clock::time_point received{};
 };
 
-/// Chat keeps the markers of thoughts and calls in the text and drops other special tokens (spec parsers.md section 1).
-class SpecialFilter {
- public:
-  /// Keeps everything.
-  SpecialFilter() = default;
-  explicit SpecialFilter(const Tokenizer& tokenizer);
-  bool drops(TokenId id) const;
-
- private:
-  const Tokenizer* tokenizer_ = nullptr;
-  std::vector<TokenId> kept_;  ///< ascending
-};
-
-/// A sample's tokens on their way to text: filter, decoding, stop strings.
+/// A sample's tokens on their way to text: decoding, stop strings, the end token.
 class SampleDecoder {
  public:
-  SampleDecoder(const Tokenizer& tokenizer, SpecialFilter filter, const TextOptions& options);
+  SampleDecoder(const Tokenizer& tokenizer, const TextOptions& options) : stream_(tokenizer, options) {}
 
   struct Step {
     std::string text;
@@ -120,9 +107,6 @@ class SampleDecoder {
   Step push(std::span<const TokenId> tokens, const std::optional<Finish>& end);
 
  private:
-  Step push_running(std::span<const TokenId> tokens);
-
-  SpecialFilter filter_;
   TextStream stream_;
   bool done_ = false;
 };

@@ -45,13 +45,7 @@ void GenerationJob::start(PreparedGeneration prepared) {
     for (int i = 0; i < ready.params.n; ++i) {
       Sample& sample = prompt.samples.emplace_back();
       sample.index = static_cast<int>(num_open_++);
-      run.samples.push_back(
-          {SampleDecoder(*context_.tokenizer, ready.params.filter_specials ? context_.chat_filter : SpecialFilter(),
-                         ready.params.text),
-           {},
-           0,
-           false,
-           received_});
+      run.samples.push_back({SampleDecoder(*context_.tokenizer, ready.params.text), {}, 0, false, received_});
     }
     prompt.received = received_;
     prompt.prepared = std::move(ready);

@@ -49,7 +49,6 @@ struct JobContext {
   Engine* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;
   ApiMetrics* metrics = nullptr;
-  SpecialFilter chat_filter;
   std::optional<TokenId> thought_end;
   /// Called on the io thread when a job has answered, with a line for the log.
   std::function<void(std::string_view line)> log_answer;

@@ -28,7 +28,6 @@ struct GenerationParams {
   SamplingParams sampling;                      ///< max_new_tokens there is set by the engine's limits, see below
   std::optional<int64_t> max_new_tokens = 128;  ///< as asked; absent: up to the end of the context
   TextOptions text;
-  bool filter_specials = false;  ///< chat: special tokens but Gemma's markers are dropped, see SpecialFilter
   LogprobParams logprobs;
   int n = 1;
   std::optional<int> stream_interval;

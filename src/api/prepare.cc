@@ -140,7 +140,7 @@ Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Jso
   CARAT_TRY(const auto defaults,
             defaults_for(context, chat_sampling_defaults(config.generation, context.settings.model_sampling_defaults),
                          std::nullopt));
-  CARAT_TRY(auto request, parse_chat_request(body, defaults));
+  CARAT_TRY(auto request, parse_chat_request(body, defaults, context.model.chat_markers));
   stage = RequestStage::kRequest;
   CARAT_TRY_VOID(check_chat_request(body, request, config.text.vocab_size, context.settings.context_length_given));
   ChatPrompt prompt;

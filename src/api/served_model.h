@@ -53,6 +53,9 @@ struct ServedModel {
   int context_length = 0;
   int64_t weights_bytes = 0, kv_bytes = 0;
   double startup_seconds = 0;
+  /// Special tokens of thoughts, calls and strings inside calls: chat keeps them in the text (spec parsers.md section
+  /// 1). Filled by Api::publish.
+  std::vector<TokenId> chat_markers;
 };
 
 }  // namespace carat

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "output/token_text.h"
 
 namespace carat {
 
@@ -36,12 +37,8 @@ void append_matched(std::string& out, const SampleEnd& end) {
     out += "null";
 }
 
-std::string token_text(const WriterContext& context, TokenId id) {
-  return context.tokenizer->decode(std::span(&id, 1), false);
-}
-
 void append_token_text(std::string& out, const WriterContext& context, TokenId id) {
-  append_json_string(out, token_text(context, id));
+  append_json_string(out, token_text(*context.tokenizer, id).text);
 }
 
 UsageNumbers usage_of(const Prompt& prompt, const Sample& sample) {

@@ -19,8 +19,7 @@ void append_logprob(std::string& out, double value);
 std::string_view quoted_reason(FinishReason reason);
 /// The matched token id or stop string, or null.
 void append_matched(std::string& out, const SampleEnd& end);
-/// The text of a single token.
-std::string token_text(const WriterContext& context, TokenId id);
+/// The text of a single token, quoted.
 void append_token_text(std::string& out, const WriterContext& context, TokenId id);
 
 struct UsageNumbers {
