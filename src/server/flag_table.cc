@@ -57,7 +57,7 @@ constexpr auto kFlags = std::to_array<Flag>({
      .supported = "auto|bf16|bfloat16",
      .help = "K/V memory"},
     {.names = "--served-model-name", .help = "id in /v1/models; default: the model path"},
-    {.names = "--revision", .mark = kAccepts, .help = "the newest cached revision is used"},
+    {.names = "--revision", .help = "branch, tag or commit of a cached hub name"},
     {.names = "--trust-remote-code", .kind = kSwitch, .mark = kAccepts, .help = "no code is ever loaded"},
     {.names = "--model-impl",
      .mark = kAccepts,

@@ -371,6 +371,7 @@ void read_model_flags(const Values& values, ServerOptions& o) {
   o.served_model_name = values.maybe_text("--served-model-name");
   o.weight_version = values.text("--weight-version");
   o.chat_template = values.maybe_text("--chat-template");
+  o.revision = values.maybe_text("--revision");
   o.model_override_args = values.json("--json-model-override-args");
   o.reasoning_parser = values.maybe_text("--reasoning-parser");
   o.tool_call_parser = values.maybe_text("--tool-call-parser");

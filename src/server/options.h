@@ -51,6 +51,7 @@ struct ServerOptions {
   std::optional<std::string> served_model_name;
   std::string weight_version = "default";
   std::optional<std::string> chat_template;
+  std::optional<std::string> revision;
   Json model_override_args;  ///< object
   // Parsers and defaults
   std::optional<std::string> reasoning_parser, tool_call_parser;

@@ -1,0 +1,83 @@
+// The carat program: picks the subcommand.
+
+#include <malloc.h>
+
+#include <cstdio>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/licenses.h"
+#include "base/str.h"
+#include "server/options.h"
+#include "server/serve.h"
+
+namespace carat {
+namespace {
+
+using Args = std::vector<std::string>;
+
+constexpr std::string_view kUsage =
+    "usage: carat COMMAND [ARGS ...]\n\n"
+    "  serve     serve a model over HTTP (SGLang's and OpenAI's API)\n"
+    "  version   print the version\n"
+    "  licenses  print the licences of what is built in\n"
+    "  help      print this\n\n"
+    "`carat serve` without a model serves a built-in miniature. `carat COMMAND --help` says more.\n";
+
+int print(std::FILE* to, std::string_view text, int status) {
+  std::fwrite(text.data(), 1, text.size(), to);
+  return status;
+}
+
+std::string shell_quoted(std::string_view arg) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,@%+";
+  if (!arg.empty() && arg.find_first_not_of(kPlain) == std::string_view::npos) return std::string(arg);
+  std::string out = "'";
+  for (const char c : arg) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+/// The command as typed, without the values of keys: /server_info shows it.
+std::string launch_command(const Args& args) {
+  std::string out = "carat serve";
+  bool hide = false;
+  for (const std::string& arg : args) {
+    const bool is_key = arg.starts_with("--api") || arg.starts_with("--admin") || arg.starts_with("--ssl-keyfile-p");
+    const size_t equals = arg.find('=');
+    out += ' ';
+    if (hide)
+      out += "***";
+    else if (is_key && equals != std::string::npos)
+      out += arg.substr(0, equals) + "=***";
+    else
+      out += shell_quoted(arg);
+    hide = !hide && is_key && equals == std::string::npos;
+  }
+  return out;
+}
+
+int run_serve(const Args& args) {
+  const ParsedCommandLine parsed = parse_serve_command(args);
+  if (!parsed.options) return print(parsed.exit_status == 0 ? stdout : stderr, parsed.text, parsed.exit_status);
+  return serve(*parsed.options, launch_command(args));
+}
+
+int run(std::string_view command, const Args& args) {
+  if (command == "serve") return run_serve(args);
+  if (command == "version" || command == "--version") return print(stdout, "carat " CARAT_VERSION "\n", 0);
+  if (command == "licenses") return print(stdout, license_text(), 0);
+  if (command == "help" || command == "--help" || command == "-h") return print(stdout, kUsage, 0);
+  return print(stderr, str_cat(kUsage, "\ncarat: error: unknown command '", command, "'\n"), 2);
+}
+
+}  // namespace
+}  // namespace carat
+
+int main(int argc, char** argv) {
+  // Few arenas: threads that allocate on one side and free on the other would make the heap grow otherwise.
+  mallopt(M_ARENA_MAX, 4);
+  if (argc < 2) return carat::print(stderr, carat::kUsage, 2);
+  return carat::run(argv[1], carat::Args(argv + 2, argv + argc));
+}

@@ -1,0 +1,80 @@
+#include "server/default_model.h"
+
+#include <gtest/gtest.h>
+
+#include "config/model_config.h"
+#include "server/model_source.h"
+#include "tokenizer/tokenizer.h"
+
+namespace carat {
+namespace {
+
+TEST(DefaultModel, ConfigurationHasTheFormOfE2b) {
+  const Json generation = default_generation_config_json();
+  const auto config = parse_model_config(default_model_config_json(), &generation);
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->text.vocab_size, kDefaultVocabSize);
+  EXPECT_GT(config->text.ple_size, 0);
+  EXPECT_LT(config->text.first_shared_layer, config->text.num_layers);
+  EXPECT_EQ(config->generation.eos_token_ids, (std::vector<TokenId>{1, 50, 106}));
+}
+
+TEST(DefaultModel, TokenizerRoundTrips) {
+  const auto tokenizer = Tokenizer::parse(default_tokenizer_json(), default_tokenizer_config_json());
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  const std::string text = "<bos><|turn>user\nHé, 😀 two  spaces\t<turn|>\n";
+  const auto ids = (*tokenizer)->encode(text);
+  EXPECT_EQ(ids.front(), 2);
+  EXPECT_EQ(ids[1], 105);
+  EXPECT_EQ((*tokenizer)->decode(ids, false), text);
+  EXPECT_EQ((*tokenizer)->vocab_size(), kDefaultVocabSize);
+  EXPECT_FALSE((*tokenizer)->adds_bos());
+  for (const char* special : {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|image|>"})
+    EXPECT_TRUE((*tokenizer)->is_special(*(*tokenizer)->find(special))) << special;
+}
+
+TEST(DefaultModel, OpensWithoutAnyFile) {
+  const std::vector<std::string> args;
+  const auto parsed = parse_serve_command(args);
+  const auto model = open_model(*parsed.options);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_TRUE(model->is_default);
+  EXPECT_EQ(model->context_length, 32768);
+}
+
+TEST(DefaultModel, PublishedNamesNeedNoFilesWithoutWeights) {
+  const std::vector<std::string> args = {"google/gemma-4-31B-it",
+                                         "--load-format",
+                                         "dummy",
+                                         "--context-length",
+                                         "1000",
+                                         "--json-model-override-args",
+                                         R"({"text_config": {"sliding_window": 512}})"};
+  const auto parsed = parse_serve_command(args);
+  const auto model = open_model(*parsed.options);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_EQ(model->config.text.vocab_size, 262144);
+  EXPECT_EQ(model->config.text.sliding_window, 512);
+  EXPECT_EQ(model->context_length, 1000);
+  EXPECT_EQ(model->family, ChatFamily::kBig);
+}
+
+TEST(DefaultModel, Refusals) {
+  const auto error_of = [](std::vector<std::string> args) {
+    const auto model = open_model(*parse_serve_command(args).options);
+    return model ? std::string() : model.error().message;
+  };
+  EXPECT_NE(error_of({"no/such-model"}), "");
+  EXPECT_NE(error_of({"--context-length", "100k"}).find("above the configuration's 32768"), std::string::npos);
+  EXPECT_NE(error_of({"--json-model-override-args", R"({"text_config": {"num_hidden_layers": "x"}})"}), "");
+  EXPECT_NE(error_of({"--chat-template", "/no/such/file"}).find("can't open"), std::string::npos);
+}
+
+TEST(MergeJson, ObjectsMemberByMember) {
+  Json config = *parse_json(R"({"a": {"b": 1, "c": 2}, "d": [1]})");
+  merge_json(config, *parse_json(R"({"a": {"c": 3, "e": 4}, "d": 5})"));
+  EXPECT_EQ(config.dump(), R"({"a":{"b":1,"c":3,"e":4},"d":5})");
+}
+
+}  // namespace
+}  // namespace carat

@@ -1,0 +1,154 @@
+#include "server/model_source.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "chat/template_check.h"
+#include "server/default_model.h"
+#include "weights/model_path.h"
+
+namespace carat {
+namespace {
+
+constexpr uint64_t kDummySeed = 20260425;
+
+/// Where a model's files are: a folder, or nothing but a built-in configuration.
+struct ModelPlace {
+  std::optional<std::filesystem::path> folder;
+  ModelConfig config;
+};
+
+bool needs_weights(const ServerOptions& options) { return options.load_format == LoadFormat::kAuto; }
+
+Result<ModelPlace> find_default() {
+  const Json generation = default_generation_config_json();
+  ModelPlace place;
+  CARAT_TRY(place.config, parse_model_config(default_model_config_json(), &generation));
+  return place;
+}
+
+Result<ModelPlace> find_model(const ServerOptions& options) {
+  if (!options.model_path) return find_default();
+  ModelPlace place;
+  const auto folder = resolve_model_path(*options.model_path, options.revision.value_or("main"));
+  if (folder) {
+    place.folder = *folder;
+    CARAT_TRY(place.config, load_model_config(*folder));
+    return place;
+  }
+  // Without weights the shapes are enough, and those of published names are known.
+  auto builtin = builtin_model_config(*options.model_path);
+  if (needs_weights(options) || !builtin) return folder.error();
+  place.config = std::move(*builtin);
+  return place;
+}
+
+Result<void> apply_overrides(const Json& overrides, ModelConfig& config) {
+  if (!overrides.is_object() || overrides.size() == 0) return {};
+  Json raw = config.raw.is_object() ? config.raw : to_config_json(config);
+  merge_json(raw, overrides);
+  const Json generation = to_generation_json(config.generation);
+  auto parsed = parse_model_config(raw, &generation);
+  if (!parsed) return Error{parsed.error().code, str_cat("--json-model-override-args: ", parsed.error().message)};
+  config = std::move(*parsed);
+  return {};
+}
+
+bool has_tokenizer(const std::filesystem::path& folder) {
+  std::error_code ec;
+  return std::filesystem::exists(folder / "tokenizer.json", ec);
+}
+
+/// Without weights there may be no tokenizer either: then bytes are the tokens.
+Result<void> open_tokenizer(const ServerOptions& options, const ModelPlace& place, LoadedModel& model) {
+  std::optional<std::filesystem::path> folder = place.folder;
+  if (options.tokenizer_path) {
+    CARAT_TRY(folder, resolve_model_path(*options.tokenizer_path));
+  }
+  if (folder && (options.tokenizer_path || needs_weights(options) || has_tokenizer(*folder))) {
+    CARAT_TRY(model.tokenizer, Tokenizer::load(*folder));
+    model.tokenizer_path = options.tokenizer_path.value_or(options.model_path.value_or(folder->string()));
+    return {};
+  }
+  CARAT_TRY(model.tokenizer, Tokenizer::parse(default_tokenizer_json(), default_tokenizer_config_json()));
+  model.tokenizer_path = model.name;
+  if (!model.is_default)
+    log_warning("No tokenizer is on disk for ", model.name, ": the built-in one, whose tokens are bytes, is used.");
+  return {};
+}
+
+Result<std::string> read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return Error{Errc::kNotFound, str_cat("--chat-template: can't open '", path, "'")};
+  return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+}
+
+Result<ChatFamily> choose_family(const ServerOptions& options, const ModelPlace& place, const LoadedModel& model) {
+  const ChatFamily by_config = model.config.text.ple_size > 0 ? ChatFamily::kSmall : ChatFamily::kBig;
+  std::string text;
+  if (options.chat_template) {
+    CARAT_TRY(text, read_file(*options.chat_template));
+  } else if (place.folder) {
+    CARAT_TRY(text, load_chat_template(*place.folder, model.tokenizer->chat_template()));
+  }
+  if (text.empty() && !place.folder) return by_config;
+  const TemplateCheck check = check_chat_template(text, by_config);
+  if (!check.known && !check.warning.empty()) log_warning(check.warning);
+  return check.family;
+}
+
+Result<int> choose_context_length(const ServerOptions& options, const TextConfig& text) {
+  const int most = text.max_position_embeddings;
+  const int wanted = options.context_length.value_or(most);
+  const char* allow = std::getenv("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN");
+  const bool allowed = allow && (std::string_view(allow) == "1" || equals_ignore_case_ascii(allow, "true"));
+  if (wanted > most && !allowed)
+    return Error{Errc::kInvalidArgument,
+                 str_cat("--context-length ", wanted, " is above the configuration's ", most,
+                         "; set the environment variable SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 to allow it")};
+  return wanted;
+}
+
+}  // namespace
+
+void merge_json(Json& config, const Json& override_json) {
+  for (const auto& [key, value] : override_json.as_object()) {
+    Json* mine = config.find(key);
+    if (mine && mine->is_object() && value.is_object())
+      merge_json(*mine, value);
+    else
+      config.set(key, value);
+  }
+}
+
+Result<LoadedModel> open_model(const ServerOptions& options) {
+  LoadedModel model;
+  model.is_default = !options.model_path;
+  model.name = options.model_path.value_or(std::string(kDefaultModelName));
+  CARAT_TRY(auto place, find_model(options));
+  model.config = std::move(place.config);
+  CARAT_TRY_VOID(apply_overrides(options.model_override_args, model.config));
+  CARAT_TRY(model.context_length, choose_context_length(options, model.config.text));
+  CARAT_TRY_VOID(open_tokenizer(options, place, model));
+  CARAT_TRY(model.family, choose_family(options, place, model));
+  return model;
+}
+
+Result<void> load_contents(const ServerOptions& options, LoadedModel& model) {
+  if (options.load_format == LoadFormat::kScripted) {
+    CARAT_TRY(model.script, load_script(*options.script));
+    return {};
+  }
+  if (options.load_format == LoadFormat::kDummy || model.is_default) {
+    CARAT_TRY(model.weights, make_dummy_text_weights(model.config, options.random_seed.value_or(kDummySeed)));
+    return {};
+  }
+  CARAT_TRY(const auto folder, resolve_model_path(model.name, options.revision.value_or("main")));
+  CARAT_TRY(model.weights, load_text_weights(folder, model.config));
+  return {};
+}
+
+}  // namespace carat

@@ -1,0 +1,40 @@
+#pragma once
+// From the command line to a model in memory: folder, configuration, tokenizer, weights or script.
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "chat/render.h"
+#include "config/model_config.h"
+#include "server/options.h"
+#include "server/script.h"
+#include "tokenizer/tokenizer.h"
+#include "weights/text_weights.h"
+
+namespace carat {
+
+struct LoadedModel {
+  std::string name;            ///< as the user wrote it, or the built-in miniature's
+  std::string tokenizer_path;  ///< folder, or the name again
+  ModelConfig config;
+  std::unique_ptr<Tokenizer> tokenizer;
+  ChatFamily family = ChatFamily::kSmall;
+  int context_length = 0;
+  std::shared_ptr<const TextWeights> weights;  ///< null for a script
+  std::vector<ScriptRule> script;              ///< with --load-format scripted
+  bool is_default = false;                     ///< the built-in miniature
+};
+
+/// Everything but the weights: fast. Logs what a user should know. Errors: as of the parts, naming file and reason.
+Result<LoadedModel> open_model(const ServerOptions& options);
+/// Weights or script, as --load-format says.
+Result<void> load_contents(const ServerOptions& options, LoadedModel& model);
+
+/// `override_json` over `config`, objects member by member.
+void merge_json(Json& config, const Json& override_json);
+
+}  // namespace carat

@@ -1,0 +1,175 @@
+#include "server/runner_factory.h"
+
+#include <algorithm>
+#include <limits>
+#include <random>
+#include <thread>
+
+#include "base/log.h"
+#include "base/str.h"
+#if __has_include("engine/cpu_runner.h")
+#define HAVE_CPU 1
+#include "engine/cpu_runner.h"
+#include "engine/memory_budget.h"
+#endif
+#include "engine/scripted_runner.h"
+#include "weights/host_memory.h"
+
+namespace carat {
+namespace {
+
+// The CPU computes a prompt no faster in larger pieces, and others wait for the piece's end.
+constexpr int kCpuChunk = 512;
+// Without --max-total-tokens: as many tokens as one longest sequence or this many, not all of the machine's memory.
+constexpr int64_t kDefaultCpuTokens = 262144;
+constexpr double kDefaultFraction = 0.9;
+
+// A script has no memory to run out of: enough for thousands of open streams.
+constexpr int kScriptedSlots = 4096;
+constexpr int64_t kScriptedTokens = int64_t{1} << 24;
+constexpr int kScriptedPageTokens = 64;
+constexpr int kScriptedStepTokens = 1 << 20;
+
+struct CompiledRule {
+  std::string match;
+  ScriptedAnswer answer;
+};
+
+std::vector<CompiledRule> compile(const LoadedModel& model) {
+  const auto end = model.tokenizer->find("<turn|>");
+  const auto& ends = model.config.generation.eos_token_ids;
+  std::vector<CompiledRule> out;
+  for (const ScriptRule& rule : model.script) {
+    CompiledRule compiled{rule.match, {}};
+    compiled.answer.tokens = model.tokenizer->encode(rule.text);
+    compiled.answer.tokens_per_step = rule.tokens_per_step;
+    compiled.answer.ms_per_step = rule.ms_per_step;
+    compiled.answer.ends = !rule.ends_at_length;
+    compiled.answer.end_token = end.value_or(ends.empty() ? 0 : ends.front());
+    out.push_back(std::move(compiled));
+  }
+  return out;
+}
+
+/// The first rule whose text occurs in the prompt; a prompt that none matches ends at once.
+ScriptedRunner::Script make_script(const LoadedModel& model) {
+  return [rules = compile(model), tokenizer = model.tokenizer.get()](std::span<const TokenId> prompt) {
+    const std::string text = tokenizer->decode(prompt, false);
+    for (const CompiledRule& rule : rules)
+      if (text.find(rule.match) != std::string::npos) return rule.answer;
+    ScriptedAnswer nothing = rules.front().answer;
+    nothing.tokens.clear();
+    nothing.ends = true;
+    return nothing;
+  };
+}
+
+RunnerPlan make_scripted(const ServerOptions& options, const LoadedModel& model) {
+  RunnerInfo info;
+  info.vocab_size = model.config.text.vocab_size;
+  info.max_context = model.context_length;
+  info.page_tokens = kScriptedPageTokens;
+  const int64_t tokens = options.max_total_tokens.value_or(std::max<int64_t>(kScriptedTokens, model.context_length));
+  info.num_full_pages = static_cast<int>(
+      std::clamp<int64_t>((tokens + info.page_tokens - 1) / info.page_tokens, 1, std::numeric_limits<int>::max() / 2));
+  info.max_slots = options.max_running_requests.value_or(kScriptedSlots);
+  info.max_step_tokens = kScriptedStepTokens;
+  for (const ScriptRule& rule : model.script)
+    info.max_tokens_per_decode = std::max(info.max_tokens_per_decode, rule.tokens_per_step);
+  RunnerPlan plan;
+  plan.max_step_tokens = info.max_step_tokens;
+  plan.available_bytes = available_memory_bytes().value_or(0);
+  plan.runner = std::make_unique<ScriptedRunner>(info, make_script(model));
+  return plan;
+}
+
+#ifdef HAVE_CPU
+int chunk_size(const ServerOptions& options) {
+  const int wanted = options.chunked_prefill_size.value_or(kCpuChunk);
+  return wanted < 0 ? options.max_prefill_tokens : std::min(wanted, options.max_prefill_tokens);
+}
+
+/// The memory plan; without --max-total-tokens the K/V pool stays modest.
+Result<MemoryBudget> plan_cpu_memory(const ServerOptions& options, const LoadedModel& model, MemoryRequest request) {
+  CARAT_TRY(auto budget, plan_memory(model.config, request));
+  const int64_t most = std::max<int64_t>(kDefaultCpuTokens, model.context_length);
+  if (options.max_total_tokens || budget.max_total_tokens() <= most) return budget;
+  request.max_total_tokens = most;
+  return plan_memory(model.config, request);
+}
+
+Result<RunnerPlan> make_cpu(const ServerOptions& options, const LoadedModel& model) {
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  CpuRunnerOptions cpu;
+  cpu.num_threads = options.cpu_threads.value_or(cores);
+  MemoryRequest request;
+  // Decoding sequences ride along with a prompt's chunk.
+  request.max_running = options.max_running_requests.value_or(0);
+  cpu.max_step_tokens = chunk_size(options) + (request.max_running > 0 ? request.max_running : kDefaultMaxRunning);
+  request.available_bytes = available_memory_bytes().value_or(int64_t{4} << 30);
+  request.fraction = options.mem_fraction_static.value_or(kDefaultFraction);
+  request.weight_bytes = model.weights->size_bytes;
+  request.max_total_tokens = options.max_total_tokens.value_or(0);
+  request.max_context = model.context_length;
+  request.max_step_tokens = cpu.max_step_tokens;
+  request.workspace_bytes =
+      CpuRunner::workspace_bytes(model.config, request.max_running > 0 ? request.max_running : kDefaultMaxRunning, cpu);
+  CARAT_TRY(const auto budget, plan_cpu_memory(options, model, request));
+  for (const auto line : split(budget.describe(), '\n'))
+    if (!line.empty()) log_info(line);
+  RunnerPlan plan;
+  plan.max_step_tokens = cpu.max_step_tokens;
+  plan.kv_bytes = budget.full_bytes() + budget.sliding_bytes();
+  plan.available_bytes = request.available_bytes;
+  CARAT_TRY(plan.runner, CpuRunner::create(model.config, model.weights, budget, cpu));
+  return plan;
+}
+
+#else
+Result<RunnerPlan> make_cpu(const ServerOptions&, const LoadedModel&) {
+  return Error{Errc::kUnsupported, "no CPU runner yet"};
+}
+#endif
+SchedulePolicy policy_from(std::string_view name) {
+  if (name == "lpm") return SchedulePolicy::kLpm;
+  if (name == "lof") return SchedulePolicy::kLof;
+  return name == "random" ? SchedulePolicy::kRandom : SchedulePolicy::kFcfs;
+}
+
+uint64_t random_seed() {
+  std::random_device device;
+  return (static_cast<uint64_t>(device()) << 32) | device();
+}
+
+}  // namespace
+
+Result<RunnerPlan> make_runner(const ServerOptions& options, const LoadedModel& model) {
+  if (options.load_format == LoadFormat::kScripted) return make_scripted(options, model);
+  return make_cpu(options, model);
+}
+
+EngineOptions engine_options(const ServerOptions& options, const LoadedModel& model, const RunnerPlan& plan) {
+  const bool scripted = options.load_format == LoadFormat::kScripted;
+  EngineOptions engine;
+  engine.max_running = options.max_running_requests.value_or(0);
+  engine.max_queued = options.max_queued_requests.value_or(0);
+  engine.chunked_prefill_size = options.chunked_prefill_size.value_or(scripted ? -1 : kCpuChunk);
+  engine.max_prefill_tokens = std::min(options.max_prefill_tokens, plan.max_step_tokens);
+  engine.prefix_cache = !options.disable_radix_cache;
+  engine.policy = policy_from(options.schedule_policy);
+  engine.priority_scheduling = options.priority_scheduling;
+  engine.priority_preemption = options.priority_preemption;
+  engine.priority_preemption_threshold = options.priority_preemption_threshold;
+  engine.prefill_max_requests = options.prefill_max_requests.value_or(0);
+  engine.schedule_conservativeness = options.schedule_conservativeness;
+  engine.eos_token_ids = model.config.generation.eos_token_ids;
+  if (const auto eos = model.tokenizer->eos();
+      eos && std::find(engine.eos_token_ids.begin(), engine.eos_token_ids.end(), *eos) == engine.eos_token_ids.end())
+    engine.eos_token_ids.push_back(*eos);
+  engine.suppress_token_ids = model.config.generation.suppress_token_ids;
+  engine.random_seed = options.random_seed.value_or(random_seed());
+  engine.decode_log_interval = options.decode_log_interval;
+  return engine;
+}
+
+}  // namespace carat

@@ -1,0 +1,242 @@
+#include "server/serve.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <thread>
+
+#include "api/api.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "http/server.h"
+#include "server/model_source.h"
+#include "server/runner_factory.h"
+#include "server/signals.h"
+#include "server/warmup.h"
+
+namespace carat {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kTick{100};
+/// Health is red this long before requests are refused, so that balancers notice first.
+constexpr std::chrono::milliseconds kRedTime{500};
+/// Streams that are still open then are cut.
+constexpr std::chrono::seconds kDrainTime{300};
+/// For the last bytes of answers to leave.
+constexpr std::chrono::milliseconds kFlushTime{200};
+constexpr std::chrono::seconds kWarmupTime{600};
+
+void raise_open_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const std::string& launch_command) {
+  ApiSettings s;
+  s.served_model_name = o.served_model_name.value_or(model.name);
+  s.model_path = model.name;
+  s.tokenizer_path = model.tokenizer_path;
+  s.load_format = o.arguments.find("load_format")->as_string();
+  s.weight_version = o.weight_version;
+  s.version = CARAT_VERSION;
+  s.context_length_given = o.context_length;
+  s.model_sampling_defaults = o.model_sampling_defaults;
+  s.preferred_sampling_params = o.preferred_sampling_params;
+  s.default_chat_template_kwargs = o.default_chat_template_kwargs;
+  s.reasoning_parser = o.reasoning_parser;
+  s.tool_call_parser = o.tool_call_parser;
+  s.stream_interval = o.stream_interval;
+  s.incremental_streaming_output = o.incremental_streaming_output;
+  s.stream_default_include_usage = o.stream_default_include_usage;
+  s.cache_report = o.enable_cache_report;
+  s.allow_auto_truncate = o.allow_auto_truncate;
+  s.priority_scheduling = o.priority_scheduling;
+  s.low_priority_values_first = o.low_priority_values_first;
+  s.abort_on_priority_when_disabled = o.abort_on_priority_when_disabled;
+  s.default_priority = o.default_priority_value;
+  s.api_key = o.api_key;
+  s.admin_api_key = o.admin_api_key;
+  s.cors_allow_origins = o.cors_allow_origins;
+  s.enable_metrics = o.enable_metrics;
+  s.log_requests = o.log_requests;
+  s.log_requests_level = o.log_requests_level;
+  s.log_requests_json = o.log_requests_json;
+  s.prep_threads = o.prep_threads;
+  s.server_arguments = o.arguments;
+  s.launch_command = launch_command;
+  return s;
+}
+
+HttpServerOptions http_options(const ServerOptions& o) {
+  HttpServerOptions http;
+  http.host = o.host;
+  http.port = o.port;
+  http.io_threads = o.io_threads;
+  http.max_body_bytes = static_cast<int64_t>(o.max_body_mb) << 20;
+  http.max_connections = o.max_connections;
+  http.error_response = Api::error_formatter();
+  return http;
+}
+
+/// Everything that runs, in the order in which it must be taken down.
+class Server {
+ public:
+  Server(const ServerOptions& options, std::string launch_command, SignalWatch& signals)
+      : options_(options), launch_command_(std::move(launch_command)), signals_(signals) {}
+
+  ~Server() {
+    if (engine_) engine_->stop();
+    if (api_) api_->stop();
+    http_.reset();
+    api_.reset();
+    engine_.reset();
+  }
+
+  Result<void> start() {
+    CARAT_TRY_VOID(open());
+    CARAT_TRY_VOID(load());
+    signals_.serving();
+    if (!options_.skip_server_warmup)
+      CARAT_TRY_VOID(send_warmup(options_.host, http_->port(), options_.api_key, kWarmupTime));
+    api_->set_state(ServingState::kReady);
+    announce();
+    return {};
+  }
+
+  /// Until the first signal.
+  void run() {
+    while (signals_.received() == 0) {
+      std::this_thread::sleep_for(kTick);
+      api_->tick();
+      watch_engine();
+    }
+  }
+
+  void drain() {
+    log_info("Signal ", signals_.received(), ": health is red, ", http_->num_active_requests(),
+             " requests are being answered. A second signal ends at once.");
+    api_->set_state(ServingState::kRed);
+    keep_serving_until([](auto waited) { return waited >= kRedTime; });
+    api_->set_state(ServingState::kDraining);
+    keep_serving_until([this](auto waited) { return http_->num_active_requests() == 0 || waited >= kDrainTime; });
+    http_->stop_accepting();
+    engine_->stop();
+    std::this_thread::sleep_for(kFlushTime);
+    log_info("Stopped.");
+  }
+
+ private:
+  /// Configuration, tokenizer and port: what can go wrong soon goes wrong first.
+  Result<void> open() {
+    CARAT_TRY(model_, open_model(options_));
+    const MetricBuckets buckets{options_.bucket_time_to_first_token, options_.bucket_inter_token_latency,
+                                options_.bucket_e2e_request_latency};
+    api_ = std::make_unique<Api>(api_settings(options_, model_, launch_command_), registry_, buckets);
+    CARAT_TRY(http_, HttpServer::start(http_options(options_), api_->handler()));
+    api_->attach_server(*http_);
+    log_info("Listening on http://", options_.host, ":", http_->port(), "; loading ", model_.name, ".");
+    return {};
+  }
+
+  Result<void> load() {
+    CARAT_TRY_VOID(load_contents(options_, model_));
+    CARAT_TRY(auto plan, make_runner(options_, model_));
+    const int64_t kv_bytes = plan.kv_bytes;
+    const EngineOptions engine = engine_options(options_, model_, plan);
+    log_capacity(engine, plan);
+    engine_ = std::make_unique<Engine>(engine, std::move(plan.runner));
+    ServedModel served;
+    served.engine = engine_.get();
+    served.tokenizer = model_.tokenizer.get();
+    served.config = &model_.config;
+    served.family = model_.family;
+    served.context_length = model_.context_length;
+    served.weights_bytes = model_.weights ? model_.weights->size_bytes : 0;
+    served.kv_bytes = kv_bytes;
+    served.startup_seconds = std::chrono::duration<double>(Clock::now() - started_).count();
+    api_->publish(served);
+    return {};
+  }
+
+  void log_capacity(const EngineOptions& engine, const RunnerPlan& plan) const {
+    const RunnerInfo& info = plan.runner->info();
+    char memory[32];
+    std::snprintf(memory, sizeof memory, "%.2f", static_cast<double>(plan.available_bytes) / (1 << 30));
+    log_info("max_total_num_tokens=", int64_t{info.num_full_pages} * info.page_tokens,
+             ", chunked_prefill_size=", engine.chunked_prefill_size, ", max_prefill_tokens=", engine.max_prefill_tokens,
+             ", max_running_requests=", engine.max_running > 0 ? engine.max_running : info.max_slots,
+             ", context_len=", model_.context_length, ", available_gpu_mem=", memory, " GB");
+  }
+
+  void announce() const {
+    const std::string url = str_cat("http://", reachable_host(options_.host), ":", http_->port());
+    if (model_.is_default && options_.load_format != LoadFormat::kScripted)
+      log_warning("No --model-path was given: this is a miniature with random weights, and it answers nonsense.");
+    log_info("Try: curl ", url, "/v1/chat/completions -H 'Content-Type: application/json' ",
+             options_.api_key ? "-H 'Authorization: Bearer KEY' " : "",
+             "-d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}], \"max_tokens\": 64}'");
+    log_info("The server is fired up and ready to roll!");
+  }
+
+  template <class Done>
+  void keep_serving_until(Done done) {
+    const auto start = Clock::now();
+    while (!done(Clock::now() - start)) {
+      std::this_thread::sleep_for(std::min<std::chrono::milliseconds>(kTick, std::chrono::milliseconds(20)));
+      api_->tick();
+      watch_engine();
+    }
+  }
+
+  /// A step that never ends cannot be mended from inside: the supervisor restarts us.
+  void watch_engine() const {
+    if (options_.watchdog_timeout_s <= 0 || engine_->stats().num_running == 0) return;
+    const auto now = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+    const double age_s = static_cast<double>(now - engine_->heartbeat_ns()) * 1e-9;
+    if (age_s < options_.watchdog_timeout_s) return;
+    log_error("Watchdog: no step has ended for ", age_s, " s (--watchdog-timeout ", options_.watchdog_timeout_s,
+              "). The process ends.");
+    std::abort();
+  }
+
+  const ServerOptions& options_;
+  const std::string launch_command_;
+  SignalWatch& signals_;
+  const Clock::time_point started_ = Clock::now();
+  LoadedModel model_;
+  MetricsRegistry registry_;
+  std::unique_ptr<Api> api_;
+  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace
+
+int serve(const ServerOptions& options, const std::string& launch_command) {
+  set_log_level(options.log_level);
+  for (const std::string& warning : options.warnings) log_warning(warning);
+  if (const auto ok = check_supported(options); !ok) {
+    log_error(ok.error().message);
+    return 1;
+  }
+  raise_open_file_limit();
+  SignalWatch signals;
+  Server server(options, launch_command, signals);
+  if (const auto started = server.start(); !started) {
+    log_error(started.error().message);
+    return 1;
+  }
+  server.run();
+  server.drain();
+  return 0;
+}
+
+}  // namespace carat

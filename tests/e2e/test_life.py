@@ -1,0 +1,214 @@
+"""Start, load, cancel, slow readers, full queues, shutdown."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+from carat_server import BINARY, Server, text_of
+
+SLOW = {"match": "slow", "text": "abcdefghij" * 100, "ms_per_step": 20}
+FLOOD = {"match": "flood", "text": "x" * 4000, "finish": "length", "tokens_per_step": 200}
+QUICK = {"match": "", "text": "quick answer"}
+
+
+def run(*args, timeout=60):
+    return subprocess.run([BINARY, *args], capture_output=True, text=True, timeout=timeout)
+
+
+class Start(unittest.TestCase):
+    def test_log_lines(self):
+        with Server(script=[QUICK]) as server:
+            log = "".join(server.log)
+            self.assertRegex(log, r"max_total_num_tokens=\d+, chunked_prefill_size=-?\d+, max_prefill_tokens=\d+, "
+                                  r"max_running_requests=\d+, context_len=\d+, available_gpu_mem=[\d.]+ GB")
+            self.assertIn("The server is fired up and ready to roll!", log)
+            self.assertEqual(server.stop(), 0)
+
+    def test_port_in_use(self):
+        with Server(script=[QUICK]) as server:
+            second = run("serve", "--port", str(server.port), timeout=60)
+            self.assertEqual(second.returncode, 1)
+            self.assertIn(str(server.port), second.stderr)
+            self.assertIn("in use", second.stderr)
+            self.assertEqual(server.chat("x").status, 200)
+
+    def test_refused_starts(self):
+        for args, text in ((["--tp", "2"], "--tp-size 2"), (["--model-path", "/no/such/folder"], "/no/such/folder"),
+                           (["--load-format", "scripted", "--script", "/no/such/file"], "/no/such/file"),
+                           (["--speculative-algorithm", "NEXTN", "--speculative-draft-model-path", "x"], "NEXTN")):
+            result = run("serve", "--port", "0", *args)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn(text, result.stderr)
+        self.assertEqual(run("serve", "--bogus").returncode, 2)
+        self.assertEqual(run("serve", "--help").returncode, 0)
+        self.assertEqual(run().returncode, 2)
+        self.assertEqual(run("bogus").returncode, 2)
+        self.assertIn("carat ", run("version").stdout)
+        self.assertIn("Boost Software License", run("licenses").stdout)
+
+    def test_bad_script(self):
+        for line, text in (("{", ":2:"), ('{"text": 1}', ":2: text"), ('{"text": "a", "bogus": 1}', "unknown key 'bogus'"),
+                           ('{"text": "a", "finish": "x"}', "finish"), ('{"text": "a", "tokens_per_step": 0}', "tokens_per_step")):
+            path = f"/tmp/carat_bad_script_{os.getpid()}.jsonl"
+            with open(path, "w") as out:
+                out.write('{"text": "fine"}\n' + line + "\n")
+            result = run("serve", "--port", "0", "--load-format", "scripted", "--script", path)
+            os.unlink(path)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(text, result.stderr)
+
+
+class Load(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--max-running-requests", "2", "--max-queued-requests", "2", script=[SLOW, FLOOD, QUICK])
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        self.assertTrue(self.server.wait_idle())
+
+    def wait_running(self, count):
+        end = time.monotonic() + 20
+        while self.server.load()["num_total_reqs"] < count:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+
+    def slow_stream(self, **more):
+        raw = self.server.open_stream("/v1/chat/completions", {
+            "messages": [{"role": "user", "content": "slow"}], "stream": True, **more})
+        self.assertTrue(raw.recv(100).startswith(b"HTTP/1.1 200"))
+        return raw
+
+    def test_disconnect_frees(self):
+        raw = self.slow_stream()
+        self.wait_running(1)
+        raw.close()
+        self.assertTrue(self.server.wait_idle(5))
+
+    def test_disconnect_of_a_whole_answer_frees(self):
+        raw = self.server.open_stream("/generate", {"text": "slow", "sampling_params": {"max_new_tokens": 900}})
+        self.wait_running(1)
+        raw.close()
+        self.assertTrue(self.server.wait_idle(5))
+
+    def test_abort_request(self):
+        answers = {}
+        def ask():
+            answers["slow"] = self.server.chat("slow", rid="to-abort-1")
+        thread = threading.Thread(target=ask)
+        thread.start()
+        self.wait_running(1)
+        time.sleep(0.2)
+        self.assertEqual(self.server.post("/abort_request", {"rid": "to-abort"}).status, 200)
+        thread.join(20)
+        answer = answers["slow"]
+        self.assertEqual(answer.status, 200, answer.text)
+        self.assertEqual(answer.json["choices"][0]["finish_reason"], "abort")
+        self.assertTrue(answer.json["choices"][0]["message"]["content"].startswith("abc"))
+
+    def test_queue_full(self):
+        streams = [self.slow_stream() for _ in range(2)]
+        waiting = [self.server.open_stream("/v1/chat/completions", {
+            "messages": [{"role": "user", "content": "slow"}], "stream": True}) for _ in range(2)]
+        self.wait_running(4)
+        answer = self.server.chat("x")
+        self.assertEqual(answer.status, 503, answer.text)
+        self.assertEqual((answer.json["message"], answer.json["type"], answer.json["code"]),
+                         ("The request queue is full.", "503", 503))
+        self.assertEqual(self.server.chat("x", stream=True).status, 503)
+        native = self.server.post("/generate", {"text": "x"})
+        self.assertEqual((native.status, native.json), (503, {"error": {"message": "The request queue is full."}}))
+        self.assertEqual(self.server.get("/health").status, 200)
+        for raw in streams + waiting:
+            raw.close()
+        self.assertTrue(self.server.wait_idle(10))
+        self.assertEqual(self.server.chat("x").status, 200)
+
+    def test_slow_reader_does_not_stop_others(self):
+        raw = self.server.open_stream("/generate", {"text": "flood", "stream": True,
+                                                    "sampling_params": {"max_new_tokens": 20000}})
+        time.sleep(0.3)
+        for _ in range(5):
+            start = time.monotonic()
+            self.assertEqual(self.server.chat("x").status, 200)
+            self.assertLess(time.monotonic() - start, 5)
+        raw.close()
+        self.assertTrue(self.server.wait_idle(10))
+
+    def test_pipelined_and_kept_alive(self):
+        connection = self.server.connect()
+        for _ in range(3):
+            connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 5}),
+                               {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            self.assertEqual((response.status, json.loads(response.read())["choices"][0]["text"]), (200, "quick"))
+        connection.close()
+
+    def test_flush_waits(self):
+        raw = self.slow_stream(max_tokens=20)
+        self.wait_running(1)
+        self.assertEqual(self.server.post("/flush_cache", None).status, 400)
+        self.assertEqual(self.server.post("/flush_cache?timeout=20", None).status, 200)
+        raw.close()
+
+
+class ManyStreams(unittest.TestCase):
+    def test_hundreds_of_streams(self):
+        with Server(script=[{"match": "", "text": "abcdefghijklmnopqrstuvwxyz", "ms_per_step": 1}]) as server:
+            results, lock = [], threading.Lock()
+            def ask():
+                text = text_of(server.chat("x", stream=True).events())[0]
+                with lock:
+                    results.append(text)
+            threads = [threading.Thread(target=ask) for _ in range(200)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            self.assertEqual(results, ["abcdefghijklmnopqrstuvwxyz"] * 200)
+
+
+class Shutdown(unittest.TestCase):
+    def test_streams_end_and_new_requests_are_refused(self):
+        server = Server(script=[{"match": "slow", "text": "a" * 100, "ms_per_step": 30}, QUICK])
+        answers = {}
+        thread = threading.Thread(target=lambda: answers.update(slow=server.chat("slow", stream=True)))
+        thread.start()
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        self.assertEqual(server.get("/health").status, 503)
+        self.assertEqual(server.get("/ready").status, 503)
+        self.assertEqual(server.chat("x").status, 200)
+        time.sleep(0.8)
+        refused = server.chat("x")
+        self.assertEqual((refused.status, refused.json["type"]), (503, "503"))
+        thread.join(30)
+        self.assertEqual(text_of(answers["slow"].events()), {0: "a" * 100})
+        self.assertEqual(server.process.wait(30), 0)
+        self.assertEqual(server.stop(), 0)
+
+    def test_second_signal_ends_at_once(self):
+        server = Server(script=[{"match": "", "text": "a" * 1000, "ms_per_step": 100}], ready=True)
+        raw = server.open_stream("/v1/completions", {"prompt": "x", "max_tokens": 900, "stream": True})
+        raw.recv(100)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        self.assertIsNone(server.process.poll())
+        server.process.send_signal(signal.SIGINT)
+        self.assertEqual(server.process.wait(5), 128 + signal.SIGINT)
+        raw.close()
+        server.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()
