@@ -105,7 +105,7 @@ std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::widen(std::string_vie
   const AddedToken& token = tokens_[match.token];
   const std::string_view before = text.substr(0, match.begin), after = text.substr(match.end);
   if (token.single_word && (ends_with_word(before) || begins_with_word(after))) return std::nullopt;
-  if (token.lstrip) match.begin = std::max(done, match.begin - white_space_at_end(before, space_is_mark_));
+  if (token.lstrip && match.begin > done) match.begin -= white_space_at_end(before.substr(done), space_is_mark_);
   if (token.rstrip) match.end += white_space_at_begin(after, space_is_mark_);
   return match;
 }

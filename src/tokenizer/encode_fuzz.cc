@@ -29,8 +29,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   carat::StreamDecoder decoder(*tokenizer, false);
   std::string streamed;
   for (carat::TokenId id : ids) {
-    decoder.push(id, streamed);
-    CARAT_CHECK(carat::is_valid_utf8(streamed), "the stream stops between characters");
+    std::string delta;
+    decoder.push(id, delta);
+    CARAT_CHECK(carat::is_valid_utf8(delta), "the stream stops between characters");
+    streamed += delta;
   }
   decoder.finish(streamed);
   CARAT_CHECK_EQ(streamed, whole);

@@ -28,8 +28,10 @@ std::string decode(const carat::Tokenizer& tokenizer, const std::vector<carat::T
   std::string streamed;
   carat::StreamDecoder decoder(tokenizer, skip);
   for (carat::TokenId id : ids) {
-    decoder.push(id, streamed);
-    CARAT_CHECK(carat::is_valid_utf8(streamed), "the stream stops between characters");
+    std::string delta;
+    decoder.push(id, delta);
+    CARAT_CHECK(carat::is_valid_utf8(delta), "the stream stops between characters");
+    streamed += delta;
   }
   decoder.finish(streamed);
   const std::string whole = tokenizer.decode(ids, skip);
