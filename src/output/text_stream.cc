@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/str.h"
+
 namespace carat {
 
 namespace {
@@ -10,6 +12,19 @@ bool contains(const std::vector<TokenId>& ids, TokenId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 }  // namespace
+
+Result<void> validate(const TextOptions& options) {
+  const auto bad = [](std::string message) { return Error{Errc::kInvalidArgument, std::move(message)}; };
+  if (options.stop.size() > TextOptions::kMaxStops)
+    return bad(str_cat("at most ", TextOptions::kMaxStops, " stop strings are allowed, got ", options.stop.size()));
+  for (const std::string& stop : options.stop) {
+    if (stop.empty()) return bad("a stop string must not be empty");
+    if (stop.size() > TextOptions::kMaxStopBytes)
+      return bad(
+          str_cat("a stop string is ", stop.size(), " bytes, over the ", TextOptions::kMaxStopBytes, "-byte limit"));
+  }
+  return {};
+}
 
 TextStream::TextStream(const Tokenizer& tokenizer, TextOptions options)
     : tokenizer_(&tokenizer),

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "base/token.h"
 #include "output/stop_matcher.h"
 #include "tokenizer/tokenizer.h"
@@ -14,6 +15,9 @@
 namespace carat {
 
 struct TextOptions {
+  static constexpr size_t kMaxStops = 32;
+  static constexpr size_t kMaxStopBytes = 4096;  ///< bounds the tables of each sample, and what it may hold back
+
   bool skip_special_tokens = true;
   std::vector<std::string> stop = {};  ///< stop strings, none empty
   bool no_stop_trim = false;           ///< keep the matched stop string or token in the text
@@ -23,6 +27,10 @@ struct TextOptions {
   /// whatever skip_special_tokens says.
   std::vector<TokenId> markers = {};
 };
+
+/// Checks number and length of the stop strings, and that none is empty. Errors: kInvalidArgument, SGLang's text for
+/// the number.
+Result<void> validate(const TextOptions& options);
 
 /// Feed tokens in order; take text that is certain. The sum of all deltas does not depend on how the tokens were cut
 /// into calls, and text once given is never taken back.

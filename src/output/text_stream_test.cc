@@ -214,6 +214,19 @@ TEST_F(TextStreamTest, DoesNotDependOnTheCalls) {
   EXPECT_GT(num_stopped, 300);
 }
 
+TEST_F(TextStreamTest, Validate) {
+  const auto verdict = [](std::vector<std::string> stop) {
+    const auto valid = validate(TextOptions{.stop = std::move(stop)});
+    return valid ? std::string("good") : valid.error().message;
+  };
+  EXPECT_EQ(verdict({}), "good");
+  EXPECT_EQ(verdict(std::vector<std::string>(32, "x")), "good");
+  EXPECT_EQ(verdict(std::vector<std::string>(33, "x")), "at most 32 stop strings are allowed, got 33");
+  EXPECT_EQ(verdict({"x", ""}), "a stop string must not be empty");
+  EXPECT_EQ(verdict({std::string(4096, 'x')}), "good");
+  EXPECT_EQ(verdict({std::string(4097, 'x')}), "a stop string is 4097 bytes, over the 4096-byte limit");
+}
+
 TEST_F(TextStreamTest, TokenText) {
   EXPECT_EQ(token_text(tokenizer(), id("▁the")).text, " the");
   EXPECT_EQ(token_text(tokenizer(), id("▁the")).bytes, " the");
