@@ -615,8 +615,8 @@ void EngineCore::advance(Sequence& s, int known, bool ends_prompt) {
 
 void EngineCore::insert_prefix(Sequence& s, int length) {
   if (!options_.prefix_cache) return;
-  const int valid = std::min(length, static_cast<int>(s.tokens.size()) - (s.num_generated() > 0 ? 1 : 0));
-  cache_.insert(s.tokens, s.request->request.cache_salt, valid, s.full, s.sliding);
+  CARAT_DCHECK(length <= s.known, "only what is computed can be found again");
+  cache_.insert(s.tokens, s.request->request.cache_salt, length, s.full, s.sliding);
 }
 
 bool EngineCore::is_end_token(const RequestState& r, TokenId token) const {
