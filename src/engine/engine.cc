@@ -18,8 +18,10 @@ namespace {
 constexpr int kDefaultMaxQueued = 65536;
 /// Requests taken in per turn: bounded work.
 constexpr size_t kMaxAdmitPerTurn = 1024;
-/// An idle engine turns so often, for its heartbeat.
+/// An idle engine turns so often, for its heartbeat ...
 constexpr auto kIdleTurn = std::chrono::milliseconds(500);
+/// ... and checks its books when it becomes idle, but not more often than this.
+constexpr auto kSelfCheckEvery = std::chrono::seconds(10);
 
 int64_t steady_now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
@@ -45,10 +47,12 @@ struct Engine::Impl {
   std::vector<Request> inbox;
   std::vector<std::string> aborts;
   std::vector<std::promise<bool>> flushes;
+  int64_t num_submitted = 0;
   bool stopping = false;
 
   mutable std::mutex stats_mutex;
   EngineStats stats;
+  int64_t num_added = 0;  // requests that `stats` knows of
   std::atomic<int> num_waiting{0};
   std::atomic<int64_t> heartbeat{steady_now_ns()};
   std::mutex join_mutex;
@@ -81,15 +85,23 @@ bool Engine::Impl::turn() {
   {
     const std::lock_guard lock(stats_mutex);
     stats = core.stats();
+    num_added += static_cast<int64_t>(arrived.size());
   }
   heartbeat.store(steady_now_ns(), std::memory_order_relaxed);
   return moved || !arrived.empty() || !aborted.empty() || !flush.empty();
 }
 
 void Engine::Impl::run() {
+  auto last_check = std::chrono::steady_clock::now();
+  bool was_busy = false;
   try {
     while (true) {
       const bool moved = turn();
+      if (!moved && was_busy && std::chrono::steady_clock::now() - last_check >= kSelfCheckEvery) {
+        core.check_invariants();
+        last_check = std::chrono::steady_clock::now();
+      }
+      was_busy = moved;
       std::unique_lock lock(mutex);
       if (stopping) break;
       if (!moved)
@@ -109,6 +121,7 @@ void Engine::Impl::run() {
     core.end_all(error);
     const std::lock_guard lock(stats_mutex);
     stats = core.stats();
+    num_added += static_cast<int64_t>(late.size());
   } catch (const std::exception& e) {
     log_error("engine thread: ", e.what());
     check_failed(__FILE__, __LINE__, "engine thread", e.what());  // a supervisor starts the process again
@@ -132,6 +145,7 @@ Result<void> Engine::submit(Request request) {
         static_cast<int64_t>(impl_->inbox.size()) + impl_->num_waiting.load(std::memory_order_relaxed);
     if (queued >= impl_->max_queued) return Error{Errc::kOverloaded, "The request queue is full."};
     impl_->inbox.push_back(std::move(request));
+    ++impl_->num_submitted;
   }
   impl_->wake.notify_one();
   return {};
@@ -157,8 +171,19 @@ bool Engine::flush_cache() {
 }
 
 EngineStats Engine::stats() const {
-  const std::lock_guard lock(impl_->stats_mutex);
-  return impl_->stats;
+  EngineStats stats;
+  int64_t added = 0;
+  {
+    const std::lock_guard lock(impl_->stats_mutex);
+    stats = impl_->stats;
+    added = impl_->num_added;
+  }
+  // What is on its way to the engine thread counts as waiting. Read later than the above, so that nothing is missed.
+  const std::lock_guard lock(impl_->mutex);
+  const int on_its_way = static_cast<int>(impl_->num_submitted - added);
+  stats.num_queued += on_its_way;
+  stats.num_open += on_its_way;
+  return stats;
 }
 
 const RunnerInfo& Engine::runner_info() const { return impl_->info; }

@@ -37,7 +37,10 @@ struct EngineOptions {
 
 /// A snapshot for /metrics, /server_info and log lines.
 struct EngineStats {
-  int num_running = 0, num_queued = 0, num_preempted = 0;
+  int num_running = 0;  ///< sequences: a request with n samples counts n
+  int num_queued = 0;   ///< requests that wait, and preempted sequences
+  int num_open = 0;     ///< requests that submit() took and that have not ended; 0: all answers are complete
+  int num_preempted = 0;
   int64_t full_tokens_used = 0, full_tokens_total = 0, sliding_tokens_used = 0, sliding_tokens_total = 0;
   int64_t cached_tokens_evictable = 0;
   int64_t prompt_tokens_total = 0, generated_tokens_total = 0, cached_tokens_total = 0, requests_total = 0,

@@ -162,6 +162,7 @@ bool EngineCore::step() {
     fail_head();
     moved = true;
   }
+  if (!moved) log_.idle(stats_);
   wake_readers();
   erase_released();
   return moved;
@@ -199,6 +200,8 @@ void EngineCore::schedule() {
 }
 
 void EngineCore::schedule_decodes() {
+  next_.slices.reserve(running_.size());
+  launched_.slices.reserve(running_.size());
   // Most important first, so that whoever is preempted has no slice in this step yet.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
@@ -226,7 +229,7 @@ void EngineCore::add_decode(Sequence& s) {
   next_.slices.push_back({.slot = s.slot, .tokens = {}, .sample_slots = {s.slot}});
   LaunchedSlice& note = launched_.slices.emplace_back();
   note.sequence = &s;
-  note.sampled.push_back(&s);
+  note.samples = true;
   ++s.steps_in_flight;
   ++s.pending_decodes;
 }
@@ -303,7 +306,7 @@ int EngineCore::add_prefill(Sequence& s, int max_tokens) {
     s.long_prefill = false;
     if (r.limit > 0) {
       slice.sample_slots.push_back(s.slot);
-      note.sampled.push_back(&s);
+      note.samples = true;
       s.pending_prefill = 1;
       fork_followers(s, slice, note);
     }
@@ -334,7 +337,7 @@ void EngineCore::fork_followers(Sequence& leader, Slice& slice, LaunchedSlice& n
     f.pending_prefill = 1;
     ++f.steps_in_flight;
     slice.sample_slots.push_back(f.slot);
-    note.sampled.push_back(&f);
+    note.forks.push_back(&f);
   }
 }
 
@@ -564,36 +567,40 @@ void EngineCore::deliver(StepResult result) {
   for (const LaunchedSlice& note : step.slices) {
     Sequence& s = *note.sequence;
     RequestState& r = *s.request;
-    if (note.sampled.empty() || note.sampled.front() != &s) --s.steps_in_flight;
-    for (Sequence* f : note.sampled) {
-      --f->steps_in_flight;
-      --(note.prefill ? f->pending_prefill : f->pending_decodes);
-    }
-    const size_t entries = note.sampled.empty() ? (note.prompt_logprobs ? 1 : 0) : note.sampled.size();
+    const size_t entries = note.samples ? 1 + note.forks.size() : (note.prompt_logprobs ? 1 : 0);
     CARAT_CHECK(next + entries <= result.slots.size(), "a result has an entry for each slot that was asked for");
+    SlotResult* entry = result.slots.data() + next;
+    next += entries;
     if (note.prompt_logprobs)
-      for (PositionLogprobs& p : result.slots[next].prompt_logprobs) r.prompt_logprobs.push_back(std::move(p));
+      for (PositionLogprobs& p : entry->prompt_logprobs) r.prompt_logprobs.push_back(std::move(p));
     if (note.prefill) prefill_done(note);
-    for (Sequence* f : note.sampled) {
-      SlotResult& entry = result.slots[next++];
-      if (!f->running()) continue;  // ended while this step was in flight: one row wasted
-      CARAT_CHECK_EQ(entry.slot, f->slot);
-      append(*f, entry);
+    if (note.samples) {
+      take_result(s, *entry++, note.prefill);
+      for (Sequence* f : note.forks) take_result(*f, *entry++, note.prefill);
+    } else {
+      --s.steps_in_flight;
+      if (note.ends_prompt) finish_request(r, {.reason = FinishReason::kLength, .matched_token = {}, .error = {}});
+      if (s.state == State::kDraining && s.steps_in_flight == 0) release(s);
     }
-    if (note.sampled.empty()) next += entries;
-    if (note.ends_prompt && r.limit == 0)
-      finish_request(r, {.reason = FinishReason::kLength, .matched_token = {}, .error = {}});
-    for (Sequence* f : note.sampled)
-      if (f->state == State::kDraining && f->steps_in_flight == 0) release(*f);
-    if (s.state == State::kDraining && s.steps_in_flight == 0) release(s);
+  }
+}
+
+void EngineCore::take_result(Sequence& s, SlotResult& result, bool prefill) {
+  --s.steps_in_flight;
+  --(prefill ? s.pending_prefill : s.pending_decodes);
+  if (s.running()) {
+    CARAT_CHECK_EQ(result.slot, s.slot);
+    append(s, result);
+  } else if (s.steps_in_flight == 0) {  // ended while this step was in flight: one row wasted
+    release(s);
   }
 }
 
 void EngineCore::prefill_done(const LaunchedSlice& note) {
   Sequence& s = *note.sequence;
   if (s.running()) advance(s, note.end, note.ends_prompt);
-  for (Sequence* f : note.sampled)
-    if (f != &s && f->running()) advance(*f, note.end, false);
+  for (Sequence* f : note.forks)
+    if (f->running()) advance(*f, note.end, false);
 }
 
 /// K/V of positions below `known` is computed now: checkpoints on the way, then pages behind the window go back.
@@ -729,7 +736,7 @@ void EngineCore::drop_cancelled() {
     }
   };
   // Those that hold something every turn; the whole queue less often if it is long.
-  if (requests_.size() <= 512 || turn_ % 32 == 0) {
+  if (requests_.size() <= 256 || turn_ % 32 == 0) {
     for (const auto& r : requests_) drop(*r);
     return;
   }
@@ -816,6 +823,7 @@ EngineStats EngineCore::stats() const {
   const int64_t P = info_.page_tokens;
   s.num_running = static_cast<int>(running_.size());
   s.num_queued = num_waiting();
+  s.num_open = num_open();
   s.full_tokens_total = full_pool_.num_pages() * P;
   s.full_tokens_used = (full_pool_.num_leased() - full_pool_.num_evictable()) * P;
   s.sliding_tokens_total = sliding_pool_.num_pages() * P;

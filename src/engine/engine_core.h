@@ -41,6 +41,7 @@ class EngineCore {
   bool flush_cache();
   bool idle() const { return requests_.empty() && in_flight_.empty(); }
 
+  int num_open() const { return static_cast<int>(requests_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
   EngineStats stats() const;
   /// Counts pages, slots and states anew and compares. Programmer error if they differ.
@@ -56,9 +57,10 @@ class EngineCore {
   struct LaunchedSlice {
     Sequence* sequence = nullptr;
     bool prefill = false;
-    int end = 0;                     ///< prefill: positions below this are computed afterwards
-    bool ends_prompt = false;        ///< prefill: nothing is left to compute
-    std::vector<Sequence*> sampled;  ///< in the order of sample_slots
+    int end = 0;                   ///< prefill: positions below this are computed afterwards
+    bool ends_prompt = false;      ///< prefill: nothing is left to compute
+    bool samples = false;          ///< a token or more for `sequence` ...
+    std::vector<Sequence*> forks;  ///< ... and one for each of these, in the order of sample_slots
     bool prompt_logprobs = false;
   };
   struct LaunchedStep {
@@ -95,6 +97,7 @@ class EngineCore {
   // Results.
   void deliver(StepResult result);
   void prefill_done(const LaunchedSlice& note);
+  void take_result(Sequence& s, SlotResult& result, bool prefill);
   void append(Sequence& s, SlotResult& result);
   std::optional<Finish> finish_at(const Sequence& s, TokenId token) const;
   void advance(Sequence& s, int known, bool ends_prompt);

@@ -561,6 +561,7 @@ TEST(Engine, ServesFromManyThreads) {
   for (auto& c : clients) c.join();
   EXPECT_GE(engine.heartbeat_ns(), 0);
   engine.stop();
+  EXPECT_EQ(engine.stats().num_open, 0);
   EXPECT_EQ(engine.stats().requests_total, 200);
 }
 
@@ -621,6 +622,7 @@ TEST(Engine, AFullQueueRefusesAtTheDoor) {
   EXPECT_GE(refused, 6);
   EXPECT_GE(accepted.size(), 3u);
   EXPECT_FALSE(engine.flush_cache()) << "requests are running";
+  EXPECT_EQ(engine.stats().num_open, static_cast<int>(accepted.size()));
   engine.abort("");
   for (const auto& s : accepted) EXPECT_EQ(wait_for_end(*s).at(0).finish->reason, FinishReason::kAbort);
 }

@@ -56,7 +56,8 @@ void RequestStream::set_stats(const RequestStats& stats) {
 }
 
 std::vector<int> RequestStream::take_cancelled_samples() {
-  if (!samples_cancelled_.exchange(false, std::memory_order_acquire)) return {};
+  if (!samples_cancelled_.load(std::memory_order_relaxed)) return {};  // asked every turn
+  samples_cancelled_.exchange(false, std::memory_order_acquire);
   const std::lock_guard lock(mutex_);
   return std::exchange(cancelled_samples_, {});
 }

@@ -65,4 +65,11 @@ void StepLog::decode(EngineStats& stats) {
            ", #queue-req: ", stats.num_queued);
 }
 
+void StepLog::idle(EngineStats& stats) {
+  stats.generation_tokens_per_second = 0;
+  generated_before_ = stats.generated_tokens_total;
+  decodes_ = 0;
+  last_prefill_ = last_decode_ = Clock::now();
+}
+
 }  // namespace carat

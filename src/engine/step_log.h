@@ -21,6 +21,8 @@ class StepLog {
   void prefill(const Prefill& step, EngineStats& stats);
   /// A step with decodes was launched.
   void decode(EngineStats& stats);
+  /// Nothing is left to do: rates begin anew.
+  void idle(EngineStats& stats);
 
  private:
   using Clock = std::chrono::steady_clock;
