@@ -440,8 +440,12 @@ class Parser {
     CARAT_TRY_VOID(tools());
     CARAT_TRY(input_.options, parse_options(body_, options_.default_template_kwargs));
     CARAT_TRY(const bool continue_final_message, optional_bool(body_, "continue_final_message", false));
+    const std::optional<bool> add_generation_prompt = options_.add_generation_prompt;
+    input_.options.add_generation_prompt = add_generation_prompt.value_or(true);
+    if (continue_final_message && !input_.options.add_generation_prompt)
+      return invalid("continue_final_message needs add_generation_prompt to open the assistant turn.");
     order_tool_results(input_.messages);
-    settle_last_message(input_, continue_final_message);
+    if (!add_generation_prompt || continue_final_message) settle_last_message(input_, continue_final_message);
     return std::move(input_);
   }
 

@@ -2,6 +2,8 @@
 // A chat request's JSON body -> ChatInput, prepared for the template as SGLang 0.5.23 does it. Spec: prompt-format.md
 // section 3; api.md sections 2, 4.1 and 4.5.
 
+#include <optional>
+
 #include "base/json.h"
 #include "base/result.h"
 #include "chat/chat_input.h"
@@ -20,6 +22,9 @@ struct ChatParseOptions {
   /// Variables for the template where the request does not set them (--default-chat-template-kwargs): an object or
   /// null.
   Json default_template_kwargs;
+  /// Given (POST /tokenize with this member): the messages are rendered as they stand, so that a last message of the
+  /// assistant's stays one, with or without the beginning of a reply. Absent: as for a chat request.
+  std::optional<bool> add_generation_prompt;
   ChatLimits limits;
 };
 

@@ -158,6 +158,24 @@ TEST(Render, WithoutGenerationPrompt) {
   EXPECT_EQ(render_chat(input, ChatFamily::kBig)->text, "<bos>");
 }
 
+TEST(Render, MessagesAsTheyStand) {
+  const auto body =
+      parse_json(R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "So"}]})");
+  ChatParseOptions options;
+  options.add_generation_prompt = false;
+  EXPECT_EQ(render_chat(*parse_chat_input(*body, options), ChatFamily::kBig)->text,
+            "<bos>" + kUserTurn + "<|turn>model\nSo<turn|>\n");
+  options.add_generation_prompt = true;
+  EXPECT_EQ(render_chat(*parse_chat_input(*body, options), ChatFamily::kBig)->text,
+            "<bos>" + kUserTurn + "<|turn>model\nSo<turn|>\n" + GEN);
+  Json continued = *body;
+  continued.set("continue_final_message", true);
+  EXPECT_EQ(parse_chat_input(continued, options)->continuation, "So");
+  options.add_generation_prompt = false;
+  EXPECT_EQ(parse_chat_input(continued, options).error().message,
+            "continue_final_message needs add_generation_prompt to open the assistant turn.");
+}
+
 // ---- thoughts
 
 std::string assistant(const std::string& content, const std::string& reasoning, const std::string& call = "") {
