@@ -94,14 +94,31 @@ struct Lanes {
   }
 };
 
+template <int W>
+struct Terms : Lanes<W> {
+  using typename Lanes<W>::F;
+  static CARAT_INLINE void terms(const float* x, int64_t n, float shift, float scale, float* out) {
+    F u, e;
+    for (int64_t i = 0; i < n; i += W) {
+      Lanes<W>::load(u, x + i);
+      Lanes<W>::exp(e, (u - shift) * scale);
+      std::memcpy(out + i, &e, sizeof e);
+    }
+  }
+};
+
 struct Kernels {
   void (*maxima)(const float* x, int64_t blocks, float* out);
   void (*sums)(const float* x, int64_t blocks, float shift, float scale, double* out);
+  void (*terms)(const float* x, int64_t n, float shift, float scale, float* out);  // n: a multiple of kBlock
 };
 
 void maxima_base(const float* x, int64_t blocks, float* out) { Lanes<4>::maxima(x, blocks, out); }
 void sums_base(const float* x, int64_t blocks, float shift, float scale, double* out) {
   Lanes<4>::sums(x, blocks, shift, scale, out);
+}
+void terms_base(const float* x, int64_t n, float shift, float scale, float* out) {
+  Terms<4>::terms(x, n, shift, scale, out);
 }
 
 #if defined(__x86_64__)
@@ -120,14 +137,23 @@ __attribute__((target("avx512f,avx512dq,fma"))) void sums_avx512(const float* x,
   Lanes<16>::sums(x, blocks, shift, scale, out);
 }
 
+__attribute__((target("avx2,fma"))) void terms_avx2(const float* x, int64_t n, float shift, float scale, float* out) {
+  Terms<8>::terms(x, n, shift, scale, out);
+}
+__attribute__((target("avx512f,avx512dq,fma"))) void terms_avx512(const float* x, int64_t n, float shift, float scale,
+                                                                  float* out) {
+  Terms<16>::terms(x, n, shift, scale, out);
+}
+
 Kernels choose() {
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return {maxima_avx512, sums_avx512};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {maxima_avx2, sums_avx2};
-  return {maxima_base, sums_base};
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
+    return {maxima_avx512, sums_avx512, terms_avx512};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {maxima_avx2, sums_avx2, terms_avx2};
+  return {maxima_base, sums_base, terms_base};
 }
 #else
-Kernels choose() { return {maxima_base, sums_base}; }
+Kernels choose() { return {maxima_base, sums_base, terms_base}; }
 #endif
 
 const Kernels& kernels() {
@@ -163,6 +189,15 @@ double block_exp_sums(std::span<const float> x, float shift, float scale, std::s
   double total = 0;
   for (int64_t b = 0; b < num_blocks(n); ++b) total += sums[b];
   return total;
+}
+
+void exp_terms(std::span<const float> x, float shift, float scale, std::span<float> out) {
+  const int64_t n = static_cast<int64_t>(x.size()), full = n / kBlock * kBlock;
+  kernels().terms(x.data(), full, shift, scale, out.data());
+  for (int64_t i = full; i < n; ++i) {
+    const float z = (x[i] - shift) * scale;
+    out[i] = z > -87.0f ? std::exp(z) : 0;
+  }
 }
 
 }  // namespace carat::sampling

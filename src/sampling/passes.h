@@ -18,4 +18,7 @@ float block_maxima(std::span<const float> x, std::span<float> maxima);
 /// -87 the term is 0. Relative error of a term below 2e-7; (x - shift) * scale <= 0.
 double block_exp_sums(std::span<const float> x, float shift, float scale, std::span<double> sums);
 
+/// out[i] = the term of x[i] in block_exp_sums.
+void exp_terms(std::span<const float> x, float shift, float scale, std::span<float> out);
+
 }  // namespace carat::sampling

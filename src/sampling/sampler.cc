@@ -16,8 +16,8 @@ using sampling::num_blocks;
 using Candidate = SamplerScratch::Candidate;
 
 constexpr float kBanned = -std::numeric_limits<float>::infinity();
-/// Up to here candidates are kept as a list; larger sets are described by their last member.
-constexpr int64_t kMaxList = 1024;
+/// For top-p alone, so many candidates are tried as a list; larger sets are described by their last member.
+constexpr int64_t kListSizes[] = {64, 1024};
 
 /// The order of all selection: larger values first, ties to the lower id.
 bool before(const Candidate& a, const Candidate& b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
@@ -86,38 +86,31 @@ size_t prefix_with_mass(std::span<const Candidate> sorted, const Softmax& softma
   return sorted.size() + 1;
 }
 
-/// The last member of the shortest prefix (in selection order) of all candidates whose weight reaches `mass`:
-/// quickselect on weights instead of ranks, linear on average. The candidates are reordered.
-Candidate last_with_mass(std::vector<Candidate>& all, const Softmax& softmax, double mass) {
-  size_t begin = 0, end = all.size();
-  while (end - begin > 1) {
-    const size_t middle = begin + (end - begin) / 2;
-    const Candidate a = all[begin], b = all[middle], c = all[end - 1];
-    const Candidate pivot =
-        before(a, b) ? (before(b, c) ? b : (before(a, c) ? c : a)) : (before(a, c) ? a : (before(b, c) ? c : b));
-    const auto cut = std::partition(all.begin() + begin, all.begin() + end,
-                                    [&](const Candidate& x) { return !before(pivot, x); });  // up to the pivot itself
-    const size_t split = cut - all.begin();
-    if (split == end) {  // the pivot is the last in order: step by it alone
-      const auto last =
-          std::find_if(all.begin() + begin, all.begin() + end, [&](const Candidate& x) { return x.id == pivot.id; });
-      std::iter_swap(last, all.begin() + (end - 1));
-      double upper = 0;
-      for (size_t i = begin; i + 1 < end; ++i) upper += softmax.weight(all[i].value);
-      if (upper < mass) return all[end - 1];
-      --end;
-      continue;
-    }
-    double upper = 0;
-    for (size_t i = begin; i < split; ++i) upper += softmax.weight(all[i].value);
-    if (upper >= mass) {
-      end = split;
-    } else {
-      mass -= upper;
-      begin = split;
-    }
+/// Bins of the distance to the best value, in units of the exponent: 64 per e-fold down to where weights are 0.
+constexpr int kBinsPerFold = 64, kNumBins = 87 * kBinsPerFold + 1;
+int bin_of(float value, const Softmax& softmax) {
+  const float distance = (softmax.best - value) * (softmax.scale * kBinsPerFold);
+  return distance < kNumBins - 1 ? static_cast<int>(distance) : kNumBins - 1;  // NaN: last
+}
+
+/// The last member of the shortest prefix (in selection order) of x whose weight reaches `mass`: a histogram finds the
+/// bin in which that happens, and only the bin is sorted. scratch.terms has the weights.
+Candidate last_with_mass(std::span<const float> x, const Softmax& softmax, double mass, SamplerScratch& scratch) {
+  std::vector<double>& bins = scratch.bins;
+  bins.assign(kNumBins, 0.0);
+  for (size_t i = 0; i < x.size(); ++i) bins[bin_of(x[i], softmax)] += scratch.terms[i];
+  int bin = 0;
+  while (bin < kNumBins - 1 && bins[bin] < mass) mass -= bins[bin++];
+  std::vector<Candidate>& members = scratch.candidates;
+  members.clear();
+  for (size_t i = 0; i < x.size(); ++i)
+    if (bin_of(x[i], softmax) == bin && x[i] == x[i]) members.push_back({x[i], static_cast<TokenId>(i)});
+  std::sort(members.begin(), members.end(), before);
+  for (const Candidate& c : members) {
+    mass -= scratch.terms[c.id];
+    if (mass <= 0) return c;
   }
-  return all[begin];
+  return {kBanned, std::numeric_limits<TokenId>::max()};  // rounding: all of it
 }
 
 /// Draws from the listed candidates, in id order.
@@ -161,34 +154,33 @@ TokenId draw_from_blocks(std::span<const float> x, std::span<const double> sums,
   return static_cast<TokenId>(token);
 }
 
-/// Draws from the entries of x up to `cut` in selection order, for sets too large to list.
-TokenId draw_up_to(std::span<const float> x, const Candidate& cut, const Softmax& softmax, double u,
-                   std::vector<double>& sums) {
+/// Draws from the entries of x up to `cut` in selection order, for sets too large to list. scratch.terms has the
+/// weights; those outside the set become 0.
+TokenId draw_up_to(std::span<const float> x, const Candidate& cut, double u, SamplerScratch& scratch) {
   const int64_t n = static_cast<int64_t>(x.size()), blocks = num_blocks(n);
-  const auto weight = [&](int64_t i) {
-    return before(cut, {x[i], static_cast<TokenId>(i)}) || !(x[i] >= cut.value) ? 0.0 : softmax.weight(x[i]);
-  };
-  sums.assign(blocks, 0.0);
   double total = 0;
   for (int64_t b = 0; b < blocks; ++b) {
-    for (int64_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i) sums[b] += weight(i);
-    total += sums[b];
+    double sum = 0;
+    for (int64_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i) {
+      const bool kept = x[i] > cut.value || (x[i] == cut.value && i <= cut.id);
+      scratch.terms[i] = kept ? scratch.terms[i] : 0.0f;
+      sum += scratch.terms[i];
+    }
+    total += scratch.sums[b] = sum;
   }
   double left = u * total;
-  int64_t token = cut.id;
+  int64_t token = 0;
   for (int64_t b = 0; b < blocks; ++b) {
-    if (left >= sums[b]) {
-      left -= sums[b];
-      continue;
-    }
+    const bool last = left < scratch.sums[b];
+    if (!last) left -= scratch.sums[b];
     for (int64_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i) {
-      const double w = weight(i);
-      if (w <= 0) continue;
-      token = i;
-      left -= w;
+      if (scratch.terms[i] <= 0) continue;
+      token = i;  // rounding may leave a rest: the last one with any weight takes it
+      if (!last) continue;
+      left -= scratch.terms[i];
       if (left < 0) return static_cast<TokenId>(token);
     }
-    break;
+    if (last) break;
   }
   return static_cast<TokenId>(token);
 }
@@ -295,17 +287,19 @@ TokenId SequenceSampler::draw(std::span<const float> x, int64_t position, float 
   }
   if (has_top_p) {
     const double mass = p.top_p * full_sum();
-    select_top(x, scratch.maxima, std::min(kMaxList, vocab), scratch.order, list);
-    const size_t kept = prefix_with_mass(list, softmax, mass);
-    if (kept <= list.size() || list.back().value < floor) {
+    for (const int64_t size : kListSizes) {
+      select_top(x, scratch.maxima, std::min(size, vocab), scratch.order, list);
+      const size_t kept = prefix_with_mass(list, softmax, mass);
+      if (kept > list.size() && list.back().value >= floor && size < vocab) continue;  // too short
       list.resize(std::min(kept, list.size()));
       drop_below_floor();
       return draw_from_list(list, softmax, u);
     }
-    collect(x, scratch.maxima, kBanned, list);
-    Candidate cut = last_with_mass(list, softmax, mass);
+    scratch.terms.resize(vocab);
+    sampling::exp_terms(x, best, softmax.scale, scratch.terms);
+    Candidate cut = last_with_mass(x, softmax, mass, scratch);
     if (cut.value < floor) cut = {floor, std::numeric_limits<TokenId>::max()};
-    return draw_up_to(x, cut, softmax, u, scratch.sums);
+    return draw_up_to(x, cut, u, scratch);
   }
   collect(x, scratch.maxima, floor, list);
   return draw_from_list(list, softmax, u);

@@ -22,8 +22,8 @@ struct SamplerScratch {
     float value;
     TokenId id;
   };
-  std::vector<float> maxima, order;
-  std::vector<double> sums;
+  std::vector<float> maxima, order, terms;
+  std::vector<double> sums, bins;
   std::vector<Candidate> candidates, top;
 };
 

@@ -20,8 +20,10 @@ std::vector<float> row_like_a_model(float spread) {
   return out;
 }
 
-void run(benchmark::State& state, SamplerSpec spec, float spread = 3) {
+/// `peaks`: so many tokens stand out, as they do in text; without them the row is much flatter than a model's.
+void run(benchmark::State& state, SamplerSpec spec, float spread = 3, int peaks = 0) {
   std::vector<float> row = row_like_a_model(spread);
+  for (int i = 0; i < peaks; ++i) row[i * 1009] += 14;
   SamplerScratch scratch;
   SequenceSampler sampler(spec, kVocab);
   PositionLogprobs logprobs;
@@ -56,6 +58,7 @@ CARAT_SAMPLER_BENCH(Plain, with({.temperature = 1}));
 CARAT_SAMPLER_BENCH(ChatDefaults, with({.temperature = 1, .top_p = 0.95f, .top_k = 64}));
 CARAT_SAMPLER_BENCH(TopK64, with({.temperature = 1, .top_k = 64}));
 CARAT_SAMPLER_BENCH(TopP95, with({.temperature = 1, .top_p = 0.95f}));
+CARAT_SAMPLER_BENCH(TopP95Peaked, with({.temperature = 1, .top_p = 0.95f}), 3, 50);
 CARAT_SAMPLER_BENCH(TopP95Flat, with({.temperature = 1, .top_p = 0.95f}), 0.1f);
 CARAT_SAMPLER_BENCH(MinP, with({.temperature = 1, .min_p = 0.05f}));
 
