@@ -149,7 +149,7 @@ void experts(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView gate
   check_bf16(down, {down.dim(0), x.dim(1), down.dim(2)}, "experts down");
   CARAT_CHECK_EQ(static_cast<int64_t>(ids.size()), x.dim(0) * k);
   CARAT_CHECK_EQ(ids.size(), weights.size());
-  for (const int32_t id : ids) CARAT_DCHECK(id >= 0 && id < down.dim(0), "experts: the id is an expert's");
+  for (const int32_t id : ids) CARAT_CHECK(id >= 0 && id < down.dim(0), "experts: the id is an expert's");
   if (ctx.backend == Backend::kRef) return ref::experts(ctx, y, x, gate_up, down, ids, weights, k);
   cpu::experts(ctx, y, x, gate_up, down, ids, weights, k);
 }

@@ -36,14 +36,14 @@ constexpr int64_t kBlock = 2 * kTile;  // rows and tokens of a block
 static_assert(kBlock == kPackTokens && kBlock == kLinearRows);
 
 constexpr int64_t kTokenChunk = 512;
-constexpr int64_t kRowChunk = 128;
-constexpr int64_t kDepthBlock = 512;
+constexpr int64_t kRowChunk = 256;
+constexpr int64_t kDepthBlock = 256;
 static_assert(kDepthBlock % kTileDepth == 0 && kRowChunk % kBlock == 0 && kTokenChunk % kBlock == 0);
 
-// Scratch: sums of a chunk of rows, the copy of weights at an edge, sums on their way out.
+// Scratch: sums of a chunk of rows, a copy of weights, sums on their way out.
 constexpr int64_t kSumFloats = kRowChunk * kTokenChunk;
-constexpr int64_t kEdgeFloats = kBlock * kDepthBlock / 2;
-constexpr int64_t kScratchFloats = kSumFloats + kEdgeFloats + 4 * kTileFloats;
+constexpr int64_t kPanelFloats = kBlock * kDepthBlock / 2;
+constexpr int64_t kScratchFloats = kSumFloats + kPanelFloats + 4 * kTileFloats;
 
 inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -78,10 +78,12 @@ class TileShape {
   int64_t first_ = -1, second_ = -1;
 };
 
-// ---- Packing: [block of 32 tokens][tile of up to 16][K / 32][pair of K][token], pairs of bf16.
+// ---- Packing: [depth block][tile of up to 16 tokens][K / 32 of the block][pair of K][token], pairs of bf16, so that
+// the tokens of a depth block are one stream.
 
 int64_t linear_packed_bytes(int64_t num_tokens, int64_t depth) { return num_tokens * round_up(depth, kTileDepth) * 2; }
 
+/// One depth block of a tile of tokens.
 void pack_tile(uint16_t* out, const uint16_t* x, int64_t x_stride, int64_t width, int64_t depth) {
   for (int64_t k = 0; k < depth; k += kTileDepth) {
     const int64_t count = min(kTileDepth, depth - k);
@@ -90,14 +92,10 @@ void pack_tile(uint16_t* out, const uint16_t* x, int64_t x_stride, int64_t width
       const uint16_t* p = x + t * x_stride + k;
       m[t] = t >= width ? U32{} : count == kTileDepth ? load<U32>(p) : load_part<U32>(p, count);
     }
-    if (width == 1) {
-      store(out, m[0]);
-      out += kTileDepth;
-      continue;
-    }
-    transpose(m);
-    for (int64_t pair = 0; pair < kTile; ++pair, out += 2 * width) {
-      if (width == kTile)
+    if (width > 1) transpose(m);
+    const int64_t pairs = width > 1 ? kTile : 1;
+    for (int64_t pair = 0; pair < pairs; ++pair, out += kTileDepth * width / pairs) {
+      if (width == kTile || width == 1)
         store(out, m[pair]);
       else
         store_part(out, m[pair], 2 * width);
@@ -105,19 +103,26 @@ void pack_tile(uint16_t* out, const uint16_t* x, int64_t x_stride, int64_t width
   }
 }
 
+/// Where the packed values of the tile of tokens from t begin at depth k, a multiple of kDepthBlock.
+inline int64_t packed_place(int64_t num_tokens, int64_t depth, int64_t t, int64_t k) {
+  return k * num_tokens + t * min(kDepthBlock, round_up(depth, kTileDepth) - k);
+}
+
 void linear_pack(const LinearArgs& a, void* packed, int64_t block_begin, int64_t block_end) {
-  const int64_t depth = round_up(a.depth, kTileDepth);
   for (int64_t t = block_begin * kBlock; t < min(block_end * kBlock, a.num_tokens); t += kTile)
-    pack_tile(static_cast<uint16_t*>(packed) + t * depth, a.x + t * a.x_stride, a.x_stride,
-              min(kTile, a.num_tokens - t), a.depth);
+    for (int64_t k = 0; k < a.depth; k += kDepthBlock)
+      pack_tile(static_cast<uint16_t*>(packed) + packed_place(a.num_tokens, a.depth, t, k), a.x + t * a.x_stride + k,
+                a.x_stride, min(kTile, a.num_tokens - t), min(kDepthBlock, a.depth - k));
 }
 
 // ---- Multiplying
 
-/// Weights of 32 rows and some depth, from the matrix or from a copy.
+/// Weights of 32 rows and some depth: of the matrix itself, or a copy that is made of tiles.
 struct Panel {
   const uint16_t* data;
-  int64_t stride;  // elements
+  int64_t stride;  // elements from row to row
+  int64_t second;  // elements from row 0 to row 16
+  int64_t step;    // elements to the next 32 values of K
 };
 
 /// Packed tokens of a block, at some depth.
@@ -125,25 +130,6 @@ struct Tokens {
   const uint16_t* first;
   const uint16_t* second;
   int64_t first_width, second_width;
-};
-
-/// Lines that come next in memory, fetched a few at a time: rows [0, 32) of a panel to come.
-class Prefetcher {
- public:
-  Prefetcher(const uint16_t* data, int64_t stride, int64_t depth)
-      : data_(data), stride_(stride), lines_per_row_(depth / kTileDepth), rows_(data ? kBlock : 0) {}
-  void fetch_line() {
-    if (row_ >= rows_) return;
-    _mm_prefetch(reinterpret_cast<const char*>(data_ + row_ * stride_ + line_ * kTileDepth), _MM_HINT_T1);
-    if (++line_ == lines_per_row_) {
-      line_ = 0;
-      ++row_;
-    }
-  }
-
- private:
-  const uint16_t* data_;
-  int64_t stride_, lines_per_row_, rows_, row_ = 0, line_ = 0;
 };
 
 inline void zero_sums() {
@@ -173,50 +159,59 @@ inline void store_sums(float* sums, const Tokens& tokens) {
 
 /// sums += weights * tokens over `depth` values of K, a multiple of 32.
 template <bool two_token_tiles>
-inline void multiply(const Panel& w, const Tokens& x, int64_t depth, Prefetcher& prefetch) {
+inline void multiply(const Panel& w, const Tokens& x, int64_t depth) {
   const int64_t w_bytes = 2 * w.stride, x0_bytes = 4 * x.first_width, x1_bytes = 4 * x.second_width;
-  const uint16_t *w0 = w.data, *w1 = w.data + kTile * w.stride, *x0 = x.first, *x1 = x.second;
+  const uint16_t *w0 = w.data, *w1 = w.data + w.second, *x0 = x.first, *x1 = x.second;
   for (int64_t k = 0; k < depth; k += kTileDepth) {
-    _tile_loadd(4, w0, w_bytes);
     _tile_loadd(6, x0, x0_bytes);
+    _tile_loadd(4, w0, w_bytes);
     _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(5, w1, w_bytes);
+    _tile_dpbf16ps(2, 5, 6);
     if constexpr (two_token_tiles) {
       _tile_loadd(7, x1, x1_bytes);
       _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(3, 5, 7);
+      x1 += kTile * 2 * x.second_width;
     }
-    _tile_loadd(5, w1, w_bytes);
-    _tile_dpbf16ps(2, 5, 6);
-    if constexpr (two_token_tiles) _tile_dpbf16ps(3, 5, 7);
-    prefetch.fetch_line();
-    prefetch.fetch_line();
-    w0 += kTileDepth;
-    w1 += kTileDepth;
+    w0 += w.step;
+    w1 += w.step;
     x0 += kTile * 2 * x.first_width;
-    if constexpr (two_token_tiles) x1 += kTile * 2 * x.second_width;
   }
 }
 
-inline void multiply(const Panel& w, const Tokens& x, int64_t depth, Prefetcher& prefetch) {
+inline void multiply(const Panel& w, const Tokens& x, int64_t depth) {
   if (x.second_width)
-    multiply<true>(w, x, depth, prefetch);
+    multiply<true>(w, x, depth);
   else
-    multiply<false>(w, x, depth, prefetch);
+    multiply<false>(w, x, depth);
 }
 
-/// Writes a tile of sums [16 rows of w][16 tokens] as y[t..][n..].
-inline void write_tile(const LinearArgs& a, const float* sums, int64_t n, int64_t t, int64_t rows, int64_t width) {
-  U32 m[kTile];
-  for (int64_t r = 0; r < kTile; ++r) m[r] = load<U32>(sums + r * kTile);
-  transpose(m);
+/// Writes sums [32 rows of w][16 tokens], two tiles `second` floats apart, as y[t..][n..].
+inline void write_sums(const LinearArgs& a, const float* sums, int64_t second, int64_t n, int64_t t, int64_t rows,
+                       int64_t width) {
+  U32 low[kTile], high[kTile];
+  for (int64_t r = 0; r < kTile; ++r) {
+    low[r] = load<U32>(sums + r * kTile);
+    high[r] = load<U32>(sums + second + r * kTile);
+  }
+  transpose(low);
+  transpose(high);
   for (int64_t i = 0; i < width; ++i) {
-    const F32 values = reinterpret_cast<F32>(m[i]);
     const int64_t place = (t + i) * a.y_stride + n;
-    if (a.y_is_f32)
-      store_part(static_cast<float*>(a.y) + place, values, rows);
-    else if (rows == kTile)
-      store(static_cast<uint16_t*>(a.y) + place, narrow(values));
+    if (a.y_is_f32) {
+      float* const y = static_cast<float*>(a.y) + place;
+      store_part(y, low[i], min(rows, kTile));
+      if (rows > kTile) store_part(y + kTile, high[i], rows - kTile);
+      continue;
+    }
+    // Nearest even; denormal results count as zero, as in the products.
+    const auto both = _mm512_cvtne2ps_pbh(reinterpret_cast<F32>(high[i]), reinterpret_cast<F32>(low[i]));
+    uint16_t* const y = static_cast<uint16_t*>(a.y) + place;
+    if (rows == kBlock)
+      store(y, both);
     else
-      store_part(static_cast<uint16_t*>(a.y) + place, narrow(values), rows);
+      store_part(y, both, rows);
   }
 }
 
@@ -226,18 +221,20 @@ class LinearBlocks {
       : a_(args),
         depth_(round_up(args.depth, kTileDepth)),
         sums_(scratch),
-        edge_(scratch + kSumFloats),
-        out_(edge_ + kEdgeFloats) {}
+        panel_(reinterpret_cast<uint16_t*>(scratch + kSumFloats)),
+        out_(scratch + kSumFloats + kPanelFloats) {}
 
   /// At most 32 tokens from t: the sums stay in registers over the whole depth.
   void few_tokens(int64_t row_begin, int64_t row_end, int64_t t) {
-    Prefetcher none(nullptr, 0, 0);
     for (int64_t n = row_begin; n < row_end; n += kBlock) {
       const Tokens block = tokens(t, 0);
       shape_.set(block.first_width, block.second_width);
       zero_sums();
-      for (int64_t k = 0; k < depth_; k += kDepthBlock)
-        multiply(panel(n, row_end, k), tokens(t, k), min(kDepthBlock, depth_ - k), none);
+      for (int64_t k = 0; k < depth_; k += kDepthBlock) {
+        const int64_t depth = min(kDepthBlock, depth_ - k);
+        const bool whole = n + kBlock <= row_end && k + depth <= a_.depth;
+        multiply(whole ? panel(n, k) : copy_panel(n, row_end, k), tokens(t, k), depth);
+      }
       write(n, row_end, t);
     }
   }
@@ -248,8 +245,10 @@ class LinearBlocks {
       const int64_t depth = min(kDepthBlock, depth_ - k);
       float* sums = sums_;
       for (int64_t n = row_begin; n < row_end; n += kBlock) {
-        const Panel weights = panel(n, row_end, k);
-        Prefetcher next = next_panel(row_begin, row_end, n, k);
+        const Panel weights = copy_panel(n, row_end, k);
+        const bool last_rows = n + kBlock >= row_end;
+        const int64_t next_n = last_rows ? row_begin : n + kBlock, next_k = last_rows ? k + kDepthBlock : k;
+        int64_t next_row = 0;
         for (int64_t t = t_begin; t < t_end; t += kBlock, sums += 4 * kTileFloats) {
           const Tokens block = tokens(t, k);
           shape_.set(block.first_width, block.second_width);
@@ -257,7 +256,10 @@ class LinearBlocks {
             zero_sums();
           else
             load_sums(sums, block);
-          multiply(weights, block, depth, next);
+          const int64_t rows_now = (kBlock - next_row) * kBlock / round_up(t_end - t, kBlock);
+          prefetch_rows(next_n + next_row, rows_now, row_end, next_k);
+          next_row += rows_now;
+          multiply(weights, block, depth);
           if (k + depth == depth_)
             write(n, row_end, t);
           else
@@ -272,49 +274,52 @@ class LinearBlocks {
     const int64_t first = min(kTile, a_.num_tokens - t);
     const int64_t second = min(kTile, a_.num_tokens - t - first);
     const uint16_t* const packed = static_cast<const uint16_t*>(a_.packed);
-    return {packed + t * depth_ + k * first, packed + (t + first) * depth_ + k * second, first, second};
+    return {packed + packed_place(a_.num_tokens, a_.depth, t, k),
+            packed + packed_place(a_.num_tokens, a_.depth, t + first, k), first, second};
   }
 
-  Panel panel(int64_t n, int64_t row_end, int64_t k) {
+  Panel panel(int64_t n, int64_t k) const {
+    return {a_.w + n * a_.w_stride + k, a_.w_stride, kTile * a_.w_stride, kTileDepth};
+  }
+
+  /// Weights in the order in which they are multiplied, zeros beyond the edges: rows of the matrix lie at a distance
+  /// that is often a multiple of a power of two, so that few of them would stay in the L1 cache.
+  Panel copy_panel(int64_t n, int64_t row_end, int64_t k) {
     const int64_t rows = min(kBlock, row_end - n), depth = min(kDepthBlock, a_.depth - k);
     const uint16_t* const w = a_.w + n * a_.w_stride + k;
-    if (rows == kBlock && depth % kTileDepth == 0) return {w, a_.w_stride};
-    uint16_t* const copy = reinterpret_cast<uint16_t*>(edge_);
-    __builtin_memset(copy, 0, kBlock * kDepthBlock * 2);
-    for (int64_t r = 0; r < rows; ++r)
-      __builtin_memcpy(copy + r * kDepthBlock, w + r * a_.w_stride, static_cast<size_t>(depth) * 2);
+    for (int64_t r = 0; r < kBlock; ++r) {
+      uint16_t* out = panel_ + r * kTileDepth;
+      for (int64_t i = 0; i < depth; i += kTileDepth, out += kBlock * kTileDepth) {
+        const uint16_t* const p = w + r * a_.w_stride + i;
+        const int64_t count = min(kTileDepth, depth - i);
+        store(out, r >= rows ? U32{} : count == kTileDepth ? load<U32>(p) : load_part<U32>(p, count));
+      }
+    }
     compiler_fence();
-    return {copy, kDepthBlock};
+    return {panel_, kTileDepth, kTile * kTileDepth, kBlock * kTileDepth};
   }
 
-  Prefetcher next_panel(int64_t row_begin, int64_t row_end, int64_t n, int64_t k) const {
-    n += kBlock;
-    if (n >= row_end) {
-      n = row_begin;
-      k += kDepthBlock;
-    }
-    if (k >= a_.depth || n + kBlock > row_end) return {nullptr, 0, 0};
-    return {a_.w + n * a_.w_stride + k, a_.w_stride, min(kDepthBlock, a_.depth - k)};
+  /// Brings a depth block of some rows to L2.
+  void prefetch_rows(int64_t n, int64_t rows, int64_t row_end, int64_t k) const {
+    for (int64_t row = n; row < min(n + rows, row_end); ++row)
+      for (int64_t i = k; i < min(k + kDepthBlock, a_.depth); i += kTileDepth)
+        _mm_prefetch(reinterpret_cast<const char*>(a_.w + row * a_.w_stride + i), _MM_HINT_T1);
   }
 
   void write(int64_t n, int64_t row_end, int64_t t) {
     const Tokens block = tokens(t, 0);
     store_sums(out_, block);
     compiler_fence();
-    for (int64_t half = 0; half < 2; ++half) {
-      const int64_t first_row = n + half * kTile, rows = min(kTile, row_end - first_row);
-      if (rows <= 0) break;
-      const float* const sums = out_ + 2 * half * kTileFloats;
-      write_tile(a_, sums, first_row, t, rows, block.first_width);
-      if (block.second_width)
-        write_tile(a_, sums + kTileFloats, first_row, t + block.first_width, rows, block.second_width);
-    }
+    const int64_t rows = min(kBlock, row_end - n);
+    write_sums(a_, out_, 2 * kTileFloats, n, t, rows, block.first_width);
+    if (block.second_width)
+      write_sums(a_, out_ + kTileFloats, 2 * kTileFloats, n, t + block.first_width, rows, block.second_width);
   }
 
   const LinearArgs& a_;
   const int64_t depth_;
   float* const sums_;
-  float* const edge_;
+  uint16_t* const panel_;
   float* const out_;
   TileShape shape_;
 };
