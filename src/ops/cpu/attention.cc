@@ -42,7 +42,7 @@ struct Problem {
   int64_t num_rows(const Unit& unit) const { return (unit.token_end - unit.token_begin) * group; }
 };
 
-/// The rows of one unit in f32, and a state for them, in one piece of memory.
+/// The rows of one unit, and a state for them, in one piece of memory.
 struct Workspace {
   float* q;
   float* block;
@@ -67,23 +67,30 @@ struct Workspace {
   }
 };
 
+int64_t round_up(int64_t rows) { return (rows + kRowTile - 1) / kRowTile * kRowTile; }
+
 void clear(const SoftmaxState& state, int64_t num_rows, int64_t head_dim) {
+  num_rows = round_up(num_rows);
   std::fill(state.highest, state.highest + num_rows, -std::numeric_limits<float>::infinity());
   std::fill(state.total, state.total + num_rows, 0.0f);
   std::fill(state.values, state.values + num_rows * head_dim, 0.0f);
 }
 
-/// Query rows of the unit in f32, and the keys that count for each.
+/// Query rows of the unit, and the keys that count for each.
 void load_rows(const Problem& p, const Kernels& level, const Unit& unit, Workspace& ws) {
   int64_t row = 0;
   for (int32_t t = unit.token_begin; t < unit.token_end; ++t) {
     const uint16_t* const q = static_cast<const uint16_t*>(p.q.data) + t * p.q.row_stride;
-    level.widen(ws.q + row * p.head_dim, q + unit.kv_head * p.group * p.head_dim, p.group * p.head_dim);
+    level.attention_load_rows(ws.q, q + unit.kv_head * p.group * p.head_dim, row, p.group, p.head_dim);
     const int32_t position = p.batch.positions[static_cast<size_t>(t)];
     for (int64_t g = 0; g < p.group; ++g, ++row) {
       ws.first[row] = p.first_key(position);
       ws.last[row] = position;
     }
+  }
+  for (const int64_t end = round_up(row); row < end; ++row) {  // padding
+    ws.first[row] = 1;
+    ws.last[row] = 0;
   }
 }
 
@@ -98,12 +105,12 @@ void add_span(const Problem& p, const Kernels& level, const Unit& unit, const Wo
   const int32_t* const table = p.batch.tables[static_cast<size_t>(unit.sequence)];
   for (int32_t position = begin; position < end;) {
     const int32_t page = position / page_tokens, token = position % page_tokens;
-    const int32_t block_end = std::min((token / kKeyBlock + 1) * kKeyBlock, page_tokens);
-    const int32_t count = std::min(block_end - token, end - position);
+    const int32_t block = token / kKeyBlock * kKeyBlock, block_tokens = std::min(kKeyBlock, page_tokens - block);
+    const int32_t first = token - block, last = std::min(block_tokens, first + end - position);
     const uint16_t* const keys =
-        p.store.data + table[page] * p.store.page_stride + (unit.kv_head * int64_t{page_tokens} + token) * p.head_dim;
-    level.attention_block(args, keys, keys + p.store.v_offset, position, count, ws.block);
-    position += count;
+        p.store.data + table[page] * p.store.page_stride + (unit.kv_head * int64_t{page_tokens} + block) * p.head_dim;
+    level.attention_block(args, keys, keys + p.store.v_offset, position - first, first, last, ws.block);
+    position += last - first;
   }
 }
 
@@ -139,7 +146,7 @@ void run_units(Context& ctx, const Problem& p, const Kernels& level, std::span<c
 
 void run_spans(Context& ctx, const Problem& p, const Kernels& level, std::span<const Unit> units, int32_t max_spans) {
   int64_t max_rows = 0;
-  for (const Unit& unit : units) max_rows = std::max(max_rows, p.num_rows(unit));
+  for (const Unit& unit : units) max_rows = std::max(max_rows, round_up(p.num_rows(unit)));
   const int64_t state_floats = max_rows * (p.head_dim + 2), num_units = static_cast<int64_t>(units.size());
   float* const states = reinterpret_cast<float*>(thread_scratch(
       Scratch::kAttentionSpans, num_units * max_spans * state_floats * static_cast<int64_t>(sizeof(float))));

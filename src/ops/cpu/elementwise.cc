@@ -16,13 +16,14 @@ const uint16_t* row(const ConstTensorView& view, int64_t i) {
 uint16_t* row(const TensorView& view, int64_t i) { return static_cast<uint16_t*>(view.data) + i * view.row_stride; }
 
 /// round(f(x)) for every bf16 number x, by its bits. A function of one bf16 number is best looked up: exact by
-/// construction, and 128 KB stay in the cache.
-using Table = std::array<uint16_t, 65536>;
+/// construction, and what is used of 128 KB stays in the cache.
+constexpr uint32_t kNumbers = 65536;
+using Table = std::array<uint16_t, kNumbers + 1>;  // one more: see look_up() in elementwise.inc
 
 template <class Fn>
 Table make_table(Fn&& fn) {
-  Table table;
-  for (uint32_t bits = 0; bits < table.size(); ++bits)
+  Table table{};
+  for (uint32_t bits = 0; bits < kNumbers; ++bits)
     table[bits] = Bf16(fn(static_cast<float>(Bf16::from_bits(static_cast<uint16_t>(bits))))).bits;
   return table;
 }

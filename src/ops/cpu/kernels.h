@@ -29,15 +29,17 @@ struct SoftmaxState {
   float* values;
 };
 
-/// Rows (token, query head) that share a K/V head, against keys of one page.
+/// Rows (token, query head) that share a K/V head. Arrays have room for num_rows rounded up to kRowTile; rows beyond
+/// num_rows have first > last, and what they leave in the state has no meaning.
 struct AttentionArgs {
-  const float* q;        // [num_rows, D]
+  const float* q;        // as attention_load_rows() left it
   const int32_t* first;  // [num_rows] keys in [first, last] count for a row, in the positions of the sequence
   const int32_t* last;   // [num_rows]
   int64_t num_rows;
   int64_t head_dim;  // D
   SoftmaxState state;
 };
+inline constexpr int64_t kRowTile = 16;
 
 /// Keys that go into one step of the online softmax.
 inline constexpr int kKeyBlock = 64;
@@ -55,7 +57,8 @@ struct Kernels {
   void (*scale_by)(uint16_t* y, const uint16_t* x, float s, const uint16_t* w, int64_t n);
   void (*add)(uint16_t* y, const uint16_t* a, const uint16_t* b, int64_t n);
   void (*mul)(uint16_t* y, const uint16_t* a, const uint16_t* b, int64_t n);
-  // y = round( table[gate] * up ), table: 65536 results by the bits of the argument.
+  // y = round( table[gate] * up ), table: 65536 results by the bits of the argument, and one
+  // element that is not used.
   void (*lookup_mul)(uint16_t* y, const uint16_t* gate, const uint16_t* up, const uint16_t* table, int64_t n);
   // y = f32( round( table[ round(x * s) ] * cap ) )
   void (*scale_lookup_scale)(float* y, const uint16_t* x, float s, const uint16_t* table, float cap, int64_t n);
@@ -66,10 +69,13 @@ struct Kernels {
   // sum += x * s
   void (*add_scaled)(float* sum, const uint16_t* x, float s, int64_t n);
 
-  // Adds the keys at positions [position, position + num_keys) to the state: num_keys <= kKeyBlock rows of K and V
-  // [num_keys, D] from `keys` and `values`. `scratch` has attention_scratch_floats(D, rows) floats.
+  // Brings query rows [first_row, first_row + num_rows), x [num_rows, D], into the form that attention_block() takes,
+  // in q [kRowTile * n, D].
+  void (*attention_load_rows)(float* q, const uint16_t* x, int64_t first_row, int64_t num_rows, int64_t head_dim);
+  // Adds keys to the state: those numbered [begin, end) of a block of K and V [kKeyBlock, D] whose first key has
+  // `position`. Others of the block are not read. `scratch` has attention_scratch_floats(D, rows) floats.
   void (*attention_block)(const AttentionArgs&, const uint16_t* keys, const uint16_t* values, int32_t position,
-                          int num_keys, float* scratch);
+                          int begin, int end, float* scratch);
   // into += from, row by row; rows of `from` without keys are left out.
   void (*attention_merge)(const SoftmaxState& into, const SoftmaxState& from, int64_t num_rows, int64_t head_dim);
   // o = round(values / total)

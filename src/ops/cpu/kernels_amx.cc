@@ -1,4 +1,4 @@
-// Intel AMX: linear layers on bf16 matrix tiles; everything else as on AVX-512.
+// Intel AMX: linear layers and attention on bf16 matrix tiles; everything else as on AVX-512.
 //
 // Contract   ops.h linear(). Any sizes; N % 32 == 0 and K % 32 == 0 load weights in place, edges go through a copy.
 // Mapping    Weights are the left operand, 16 rows x 32 values of K per tile, straight from the mapped file: no second
@@ -337,6 +337,8 @@ void linear_rows(const LinearArgs& a, int64_t row_begin, int64_t row_end, void* 
   }
 }
 
+#include "ops/cpu/attention_amx.inc"
+
 }  // namespace
 
 const Kernels kAmxKernels = {
@@ -354,7 +356,8 @@ const Kernels kAmxKernels = {
     .widen = widen_row,
     .narrow = narrow_row,
     .add_scaled = add_scaled,
-    .attention_block = attention_block,
+    .attention_load_rows = attention_load_rows_amx,
+    .attention_block = attention_block_amx,
     .attention_merge = attention_merge,
     .attention_finish = attention_finish,
 };

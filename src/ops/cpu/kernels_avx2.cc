@@ -34,6 +34,7 @@ const Kernels kAvx2Kernels = {
     .widen = widen_row,
     .narrow = narrow_row,
     .add_scaled = add_scaled,
+    .attention_load_rows = attention_load_rows,
     .attention_block = attention_block,
     .attention_merge = attention_merge,
     .attention_finish = attention_finish,

@@ -35,6 +35,7 @@ const Kernels kAvx512Bf16Kernels = {
     .widen = widen_row,
     .narrow = narrow_row,
     .add_scaled = add_scaled,
+    .attention_load_rows = attention_load_rows,
     .attention_block = attention_block,
     .attention_merge = attention_merge,
     .attention_finish = attention_finish,
