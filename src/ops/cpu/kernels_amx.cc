@@ -8,10 +8,11 @@
 // Numerics   An output adds its products in ascending steps of 32 values of K, whatever the blocking: sums of a block
 //            that is continued later are stored and reloaded in f32. So results do not depend on T or on threads.
 //            Denormal numbers count as zero.
-// Locality   T <= 32: each weight is read once, in 32 streams of whole rows (memory-bound: bytes = 2 N K). T > 32: the
-//            packed tokens of kDepthBlock values of K (512 tokens x 512 x 2 bytes) stay in L2 and the weights of a
-//            block in L1, while the sums of kRowChunk rows wait in L2; the next block's weights are prefetched
-//            meanwhile.
+// Locality   T <= 64: 32 rows of weights at a time over their whole depth, in 32 streams that hardware prefetchers
+//            follow (memory-bound: bytes = 2 N K); the second block of tokens finds them in L2.
+//            T > 64: weights of a depth block are copied as tiles (16 KB, L1); the packed tokens of the depth block
+//            (512 tokens: 256 KB) and the sums of kRowChunk rows (512 KB) stay in L2. The next weights are prefetched
+//            meanwhile. Deeper blocks would save traffic of sums, but the weights would fall out of L1: 256 won.
 // Reference  ops/ref/linear.cc; Intel 64 Architecture Manual, TDPBF16PS     Test  ops/ops_test.cc "Linear"
 #include "ops/cpu/kernels.h"
 
@@ -35,6 +36,7 @@ constexpr int64_t kTileFloats = kTile * kTile;
 constexpr int64_t kBlock = 2 * kTile;  // rows and tokens of a block
 static_assert(kBlock == kPackTokens && kBlock == kLinearRows);
 
+constexpr int64_t kFewTokens = 2 * kBlock;
 constexpr int64_t kTokenChunk = 512;
 constexpr int64_t kRowChunk = 256;
 constexpr int64_t kDepthBlock = 256;
@@ -239,15 +241,17 @@ class LinearBlocks {
     }
   }
 
-  /// Tokens [t_begin, t_end), at most kTokenChunk; rows at most kRowChunk.
-  void many_tokens(int64_t row_begin, int64_t row_end, int64_t t_begin, int64_t t_end) {
+  /// Tokens [t_begin, t_end), at most kTokenChunk; rows at most kRowChunk. Rows up to `rows_after` come next.
+  void many_tokens(int64_t row_begin, int64_t row_end, int64_t rows_after, int64_t t_begin, int64_t t_end) {
     for (int64_t k = 0; k < depth_; k += kDepthBlock) {
       const int64_t depth = min(kDepthBlock, depth_ - k);
       float* sums = sums_;
       for (int64_t n = row_begin; n < row_end; n += kBlock) {
         const Panel weights = copy_panel(n, row_end, k);
         const bool last_rows = n + kBlock >= row_end;
-        const int64_t next_n = last_rows ? row_begin : n + kBlock, next_k = last_rows ? k + kDepthBlock : k;
+        const bool last_depth = k + depth == depth_;
+        const int64_t next_n = last_rows && !last_depth ? row_begin : n + kBlock;
+        const int64_t next_k = !last_rows ? k : last_depth ? 0 : k + kDepthBlock;
         int64_t next_row = 0;
         for (int64_t t = t_begin; t < t_end; t += kBlock, sums += 4 * kTileFloats) {
           const Tokens block = tokens(t, k);
@@ -257,10 +261,10 @@ class LinearBlocks {
           else
             load_sums(sums, block);
           const int64_t rows_now = (kBlock - next_row) * kBlock / round_up(t_end - t, kBlock);
-          prefetch_rows(next_n + next_row, rows_now, row_end, next_k);
+          prefetch_rows(next_n + next_row, rows_now, rows_after, next_k);
           next_row += rows_now;
           multiply(weights, block, depth);
-          if (k + depth == depth_)
+          if (last_depth)
             write(n, row_end, t);
           else
             store_sums(sums, block);
@@ -328,12 +332,13 @@ void linear_rows(const LinearArgs& a, int64_t row_begin, int64_t row_end, void* 
   LinearBlocks blocks(a, static_cast<float*>(scratch));
   for (int64_t t = 0; t < a.num_tokens; t += kTokenChunk) {
     const int64_t t_end = min(t + kTokenChunk, a.num_tokens);
-    if (t_end - t <= kBlock) {
-      blocks.few_tokens(row_begin, row_end, t);
+    if (t_end - t <= kFewTokens) {
+      for (int64_t n = row_begin; n < row_end; n += kBlock)
+        for (int64_t i = t; i < t_end; i += kBlock) blocks.few_tokens(n, min(n + kBlock, row_end), i);
       continue;
     }
     for (int64_t n = row_begin; n < row_end; n += kRowChunk)
-      blocks.many_tokens(n, min(n + kRowChunk, row_end), t, t_end);
+      blocks.many_tokens(n, min(n + kRowChunk, row_end), row_end, t, t_end);
   }
 }
 
