@@ -365,8 +365,10 @@ void EngineCore::open_slot(Sequence& s) {
   open.sampler.params.max_new_tokens = r.limit;
   open.sampler.logprobs = r.request.logprobs;
   open.sampler.seed = sample_seed(r.seed, s.sample);
-  open.sampler.end_token_ids = options_.eos_token_ids;
-  for (const TokenId token : r.request.sampling.stop_token_ids) open.sampler.end_token_ids.push_back(token);
+  if (!r.request.sampling.ignore_eos) {
+    open.sampler.end_token_ids = options_.eos_token_ids;
+    for (const TokenId token : r.request.sampling.stop_token_ids) open.sampler.end_token_ids.push_back(token);
+  }
   open.sampler.suppressed_token_ids = options_.suppress_token_ids;
   next_.opens.push_back(std::move(open));
   s.opened = true;

@@ -118,6 +118,7 @@ class PagedRunner final : public Runner {
     int prompt_size = 0, length = 0, limit = 0;
     uint64_t seed = 0;
     LogprobParams logprobs;
+    std::vector<TokenId> end_tokens;
     std::vector<PageId> tables[2];
     int generated() const { return static_cast<int>(tokens.size()) - prompt_size; }
   };
@@ -173,6 +174,7 @@ class PagedRunner final : public Runner {
       slot.limit = open.sampler.params.max_new_tokens;
       slot.seed = open.sampler.seed;
       slot.logprobs = open.sampler.logprobs;
+      slot.end_tokens = open.sampler.end_token_ids;
     }
     for (const PageCopy& copy : step.copies) {
       const int pool = static_cast<int>(copy.pool), P = info_.page_tokens;
@@ -215,7 +217,10 @@ class PagedRunner final : public Runner {
     SlotResult out;
     out.slot = slice.slot;
     const int K = info_.max_tokens_per_decode;
-    const int count = std::min<int>(1 + static_cast<int>(rng_() % K), slot.limit - slot.generated());
+    int count = std::min<int>(1 + static_cast<int>(rng_() % K), slot.limit - slot.generated());
+    // After an end token a runner may go on or not; nobody may care.
+    const auto& ends = slot.end_tokens;
+    if (std::find(ends.begin(), ends.end(), slot.tokens.back()) != ends.end() && rng_() % 2) count = 0;
     const int drafted_end = std::min(slot.length + K, slot.prompt_size + slot.limit - 1);
     for (int i = 0; i < count; ++i) sample(slot, compute(slot, slot.tokens.back()), out);
     for (int p = slot.length; p < drafted_end; ++p) {  // drafts that were not accepted leave their K/V behind

@@ -40,9 +40,10 @@ struct LogprobParams {
 struct SamplerSpec {
   SamplingParams params;  ///< max_new_tokens is the effective limit: context and KV pools are accounted for
   LogprobParams logprobs;
-  uint64_t seed = 0;                   ///< of this sample; always drawn, differs between the samples of a request
-  std::vector<TokenId> end_token_ids;  ///< what ends this sequence: the model's and the request's; probability 0
-                                       ///< before params.min_new_tokens
+  uint64_t seed = 0;  ///< of this sample; always drawn, differs between the samples of a request
+  /// What ends this sequence: the model's and the request's, none with ignore_eos. Probability 0 before
+  /// params.min_new_tokens.
+  std::vector<TokenId> end_token_ids;
   std::vector<TokenId> suppressed_token_ids;  ///< never sampled
 };
 
