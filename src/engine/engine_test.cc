@@ -528,6 +528,31 @@ TEST(RequestStream, NewsJoinsWhatIsUnread) {
   EXPECT_TRUE(stream.wait(std::chrono::steady_clock::now()).empty());
 }
 
+TEST(StepLog, WritesTheLinesThatToolsLookFor) {
+  const auto lines = [](int window) {
+    RunnerInfo info = small_info();
+    info.window = window;
+    EngineOptions options = quiet_options();
+    options.decode_log_interval = 2;
+    Core core(kForever, info, options);
+    testing::internal::CaptureStderr();
+    core.run(ask("a", Tokens(10, 7), 4));
+    return testing::internal::GetCapturedStderr();
+  };
+  const std::string hybrid = lines(8), plain = lines(0);
+  EXPECT_THAT(hybrid,
+              testing::ContainsRegex(
+                  "Prefill batch, #new-seq: 1, #new-token: 10, #cached-token: 0, full token usage: 0.05, swa token "
+                  "usage: 0.05, #running-req: 1, #queue-req: 0, #pending-token: 0, input throughput .token/s.: "
+                  "[0-9]+.[0-9][0-9]"));
+  EXPECT_THAT(hybrid,
+              testing::ContainsRegex("Decode batch, #running-req: 1, #full token: 12, full token usage: 0.05, #swa "
+                                     "token: [0-9]+, swa token usage: 0.0[0-9], gen throughput .token/s.: "
+                                     "[0-9]+.[0-9][0-9], #queue-req: 0"));
+  EXPECT_THAT(plain, testing::ContainsRegex("token usage: 0.05, #running-req"));
+  EXPECT_THAT(plain, testing::ContainsRegex("#running-req: 1, #token: 12, token usage: 0.05, gen throughput"));
+}
+
 // ---- With its thread
 
 std::map<int, Answer> wait_for_end(RequestStream& stream, int samples = 1) {

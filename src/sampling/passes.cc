@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 // Vectors wider than the baseline's registers never cross a real call here: all helpers are inlined.
 #pragma GCC diagnostic ignored "-Wpsabi"
@@ -145,19 +146,33 @@ __attribute__((target("avx512f,avx512dq,fma"))) void terms_avx512(const float* x
   Terms<16>::terms(x, n, shift, scale, out);
 }
 
-Kernels choose() {
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
-    return {maxima_avx512, sums_avx512, terms_avx512};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {maxima_avx2, sums_avx2, terms_avx2};
-  return {maxima_base, sums_base, terms_base};
-}
-#else
-Kernels choose() { return {maxima_base, sums_base, terms_base}; }
 #endif
 
-const Kernels& kernels() {
-  static const Kernels chosen = choose();
+struct NamedKernels {
+  const char* name;
+  Kernels kernels;
+};
+
+std::vector<NamedKernels> available_kernels() {
+  std::vector<NamedKernels> out;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
+    out.push_back({"avx512", {maxima_avx512, sums_avx512, terms_avx512}});
+  if (avx2) out.push_back({"avx2", {maxima_avx2, sums_avx2, terms_avx2}});
+#endif
+  out.push_back({"base", {maxima_base, sums_base, terms_base}});
+  return out;
+}
+
+const std::vector<NamedKernels>& all_kernels() {
+  static const std::vector<NamedKernels> all = available_kernels();
+  return all;
+}
+
+Kernels& kernels() {
+  static Kernels chosen = all_kernels().front().kernels;
   return chosen;
 }
 
@@ -198,6 +213,24 @@ void exp_terms(std::span<const float> x, float shift, float scale, std::span<flo
     const float z = (x[i] - shift) * scale;
     out[i] = z > -87.0f ? std::exp(z) : 0;
   }
+}
+
+std::span<const char* const> instruction_sets() {
+  static const std::vector<const char*> names = [] {
+    std::vector<const char*> out;
+    for (const NamedKernels& k : all_kernels()) out.push_back(k.name);
+    return out;
+  }();
+  return names;
+}
+
+bool use_instruction_set(std::string_view name) {
+  for (const NamedKernels& k : all_kernels())
+    if (k.name == name) {
+      kernels() = k.kernels;
+      return true;
+    }
+  return false;
 }
 
 }  // namespace carat::sampling

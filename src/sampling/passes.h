@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace carat::sampling {
 
@@ -15,10 +16,15 @@ inline int64_t num_blocks(int64_t n) { return (n + kBlock - 1) / kBlock; }
 float block_maxima(std::span<const float> x, std::span<float> maxima);
 
 /// sums[b] = sum over block b of exp((x - shift) * scale); returns the sum of all. Where (x - shift) * scale is below
-/// -87 the term is 0. Relative error of a term below 2e-7; (x - shift) * scale <= 0.
+/// -87 the term is 0. Relative error of a term below 6e-7; (x - shift) * scale <= 0.
 double block_exp_sums(std::span<const float> x, float shift, float scale, std::span<double> sums);
 
 /// out[i] = the term of x[i] in block_exp_sums.
 void exp_terms(std::span<const float> x, float shift, float scale, std::span<float> out);
+
+/// The instruction sets that this machine has kernels for, best first; the best is used.
+std::span<const char* const> instruction_sets();
+/// For tests and benchmarks, before anything samples: uses that one from now on. False if this machine lacks it.
+bool use_instruction_set(std::string_view name);
 
 }  // namespace carat::sampling
