@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "server/options.h"
 #include "server/serve.h"
+#include "weights/inspect.h"
 
 namespace carat {
 namespace {
@@ -21,6 +22,7 @@ using Args = std::vector<std::string>;
 constexpr std::string_view kUsage =
     "usage: carat COMMAND [ARGS ...]\n\n"
     "  serve     serve a model over HTTP (SGLang's and OpenAI's API)\n"
+    "  inspect   describe a model folder or hub name: member, sizes, what fits in this machine\n"
     "  version   print the version\n"
     "  licenses  print the licences of what is built in\n"
     "  help      print this\n\n"
@@ -64,8 +66,18 @@ int run_serve(const Args& args) {
   return serve(*parsed.options, launch_command(args));
 }
 
+int run_inspect(const Args& args) {
+  constexpr std::string_view kInspectUsage = "usage: carat inspect MODEL\n";
+  if (args.size() == 1 && (args[0] == "--help" || args[0] == "-h")) return print(stdout, kInspectUsage, 0);
+  if (args.size() != 1) return print(stderr, kInspectUsage, 2);
+  const auto report = inspect_model(args[0]);
+  if (!report) return print(stderr, str_cat("carat inspect: error: ", report.error().message, "\n"), 1);
+  return print(stdout, *report, 0);
+}
+
 int run(std::string_view command, const Args& args) {
   if (command == "serve") return run_serve(args);
+  if (command == "inspect") return run_inspect(args);
   if (command == "version" || command == "--version") return print(stdout, "carat " CARAT_VERSION "\n", 0);
   if (command == "licenses") return print(stdout, license_text(), 0);
   if (command == "help" || command == "--help" || command == "-h") return print(stdout, kUsage, 0);

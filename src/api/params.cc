@@ -146,8 +146,7 @@ void read_openai_params(JsonFields& fields, GenerationParams& params) {
 
 Result<void> check_params(const GenerationParams& params, int vocab_size) {
   const auto bad = [](std::string message) { return Error{Errc::kInvalidArgument, std::move(message)}; };
-  if (params.text.stop.size() > kMaxStopStrings)
-    return bad(str_cat("at most ", kMaxStopStrings, " stop strings are allowed, got ", params.text.stop.size()));
+  CARAT_TRY_VOID(validate(params.text));
   if (params.sampling.stop_token_ids.size() > kMaxStopTokenIds)
     return bad(str_cat("at most ", kMaxStopTokenIds, " stop token ids are allowed, got ",
                        params.sampling.stop_token_ids.size()));

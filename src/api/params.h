@@ -16,7 +16,6 @@
 namespace carat {
 
 // Limits at the door; docs/api.md lists them.
-inline constexpr int kMaxStopStrings = 32;
 inline constexpr int kMaxSamplesPerPrompt = 256;
 inline constexpr int kMaxPromptsPerRequest = 4096;
 inline constexpr int kMaxTopLogprobs = 256;

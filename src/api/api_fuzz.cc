@@ -1,0 +1,50 @@
+// Bodies of all generation routes: any bytes give a request or an error, never a crash, and what was accepted passes
+// the checks or is refused by them.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "api/chat_request.h"
+#include "api/completion_request.h"
+#include "api/error_map.h"
+#include "api/native_request.h"
+#include "base/check.h"
+#include "chat/parse_chat.h"
+#include "chat/render.h"
+
+namespace {
+constexpr int kVocab = 1000;
+
+void use(const carat::Error& error) {
+  for (const auto style : {carat::ErrorStyle::kOpenAi, carat::ErrorStyle::kNative}) {
+    const auto reply = carat::schema_error(style, error);
+    CARAT_CHECK(carat::parse_json(reply.body).has_value(), "an error's body is JSON");
+  }
+}
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace carat;
+  const auto body = parse_json({reinterpret_cast<const char*>(data), size});
+  if (!body) {
+    use(body.error());
+    return 0;
+  }
+  if (const auto request = parse_chat_request(*body, {}, {}); !request)
+    use(request.error());
+  else if (const auto ok = check_chat_request(*body, *request, kVocab, 100); !ok)
+    use(ok.error());
+  if (const auto request = parse_completion_request(*body, {}); !request)
+    use(request.error());
+  else if (const auto ok = check_completion_request(*body, *request, kVocab); !ok)
+    use(ok.error());
+  if (const auto request = parse_native_request(*body, {}); !request)
+    use(request.error());
+  else if (const auto ok = check_native_request(*body, *request, kVocab); !ok)
+    use(ok.error());
+  if (const auto input = parse_chat_input(*body); !input)
+    use(input.error());
+  else if (const auto prompt = render_chat(*input, ChatFamily::kBig); !prompt)
+    use(prompt.error());
+  return 0;
+}
