@@ -2,9 +2,13 @@
 // The text decoder as a forward pass made of ops. No allocation after construction, no I/O, no requests. Spec: text.md.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
+#include <vector>
 
+#include "base/result.h"
 #include "base/token.h"
 #include "config/model_config.h"
 #include "ops/context.h"
@@ -26,14 +30,26 @@ struct TextBatch {
 
 class TextModel {
  public:
-  /// `max_tokens` and `max_logit_rows` bound a step; the workspace is taken here.
+  struct Limits {
+    int max_tokens = 512;     ///< T of a step, and its sequences
+    int max_logit_rows = 16;  ///< rows of one call of logits(); a step may want more and call it several times
+  };
+  /// The workspace is taken here. Errors: kOverloaded if the memory is not there.
   static Result<std::unique_ptr<TextModel>> create(const ModelConfig& config,
-                                                   std::shared_ptr<const TextWeights> weights, int max_tokens,
-                                                   int max_logit_rows);
-  /// K/V storage of one store (a layer that owns K/V) is kv[store]; see kv_layout().
-  /// Writes logits [R, V] in f32: soft-capped with bf16 roundings (text.md section 10), then widened.
-  /// Rows that are not in logit_rows skip the KV-shared layers (text.md section 12); the result is the same.
-  void forward(ops::Context& ctx, const TextBatch& batch, const ops::PagedKv& kv, TensorView logits);
+                                                   std::shared_ptr<const TextWeights> weights, Limits limits);
+  /// What create() would take, for a budget made before anything is loaded.
+  static int64_t workspace_bytes(const ModelConfig& config, Limits limits);
+
+  /// Runs the layers: writes the K/V of every token and keeps the final state of each of `logit_rows`. K/V storage of
+  /// one store (a layer that owns K/V) is kv.stores[store], see kv_layout(). Rows that are not in logit_rows stop at
+  /// the last layer that stores K/V: nothing reads what they would compute further on (text.md section 12), so the
+  /// result is the same.
+  void forward(ops::Context& ctx, const TextBatch& batch, const ops::PagedKv& kv);
+  /// Logits [n, V] in f32 of the last forward's logit_rows [first, first + n), n <= max_logit_rows: soft-capped with
+  /// bf16 roundings (text.md section 10), then widened.
+  void logits(ops::Context& ctx, int first, TensorView logits);
+  /// The last forward's final states [R, H] bf16, after the last norm; valid until the next forward.
+  ConstTensorView final_states() const;
 
   struct KvStoreShape {
     AttentionKind kind;
@@ -41,7 +57,13 @@ class TextModel {
   };
   /// Stores in layer order.
   std::span<const KvStoreShape> kv_layout() const;
-  int64_t workspace_bytes() const;
+  static std::vector<KvStoreShape> kv_layout(const ModelConfig& config);
+  const Limits& limits() const;
+
+  /// For tests: called with named tensors of a step as they are made; `layer` is -1 outside the layers. Names as in
+  /// tests/golden: h0, ple, q, k, v, attn, attn_normed, ffn_normed, out, final.
+  using Observer = std::function<void(std::string_view name, int layer, ConstTensorView value)>;
+  void set_observer(Observer observer);
 
   ~TextModel();
 
