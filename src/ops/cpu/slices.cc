@@ -1,6 +1,7 @@
 #include "ops/cpu/slices.h"
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 
@@ -18,7 +19,11 @@ struct Block {
   int64_t size = 0;
 };
 
+std::atomic<int64_t> num_grown{0};
+
 }  // namespace
+
+int64_t num_scratch_allocations() { return num_grown.load(std::memory_order_relaxed); }
 
 std::byte* thread_scratch(Scratch name, int64_t size_bytes) {
   thread_local std::array<Block, static_cast<size_t>(Scratch::kCount)> blocks;
@@ -30,6 +35,7 @@ std::byte* thread_scratch(Scratch name, int64_t size_bytes) {
     block.data.reset(static_cast<std::byte*>(std::aligned_alloc(kAlign, static_cast<size_t>(size))));
     CARAT_CHECK(block.data != nullptr, "no memory for the scratch space of an op");
     block.size = size;
+    num_grown.fetch_add(1, std::memory_order_relaxed);
   }
   return block.data.get();
 }

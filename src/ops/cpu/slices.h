@@ -35,5 +35,7 @@ enum class Scratch { kPackedInput, kLinear, kJobs, kExperts, kAttention, kAttent
 /// At least `size_bytes` of this thread's memory, 64-byte aligned, contents undefined; valid until the next call with
 /// the same name on this thread. Grows at first use and lives as long as the thread.
 std::byte* thread_scratch(Scratch name, int64_t size_bytes);
+/// How often scratch memory grew, in all threads.
+int64_t num_scratch_allocations();
 
 }  // namespace carat::ops::cpu
