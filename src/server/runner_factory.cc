@@ -7,11 +7,8 @@
 
 #include "base/log.h"
 #include "base/str.h"
-#if __has_include("engine/cpu_runner.h")
-#define HAVE_CPU 1
 #include "engine/cpu_runner.h"
 #include "engine/memory_budget.h"
-#endif
 #include "engine/scripted_runner.h"
 #include "weights/host_memory.h"
 
@@ -83,7 +80,6 @@ RunnerPlan make_scripted(const ServerOptions& options, const LoadedModel& model)
   return plan;
 }
 
-#ifdef HAVE_CPU
 int chunk_size(const ServerOptions& options) {
   const int wanted = options.chunked_prefill_size.value_or(kCpuChunk);
   return wanted < 0 ? options.max_prefill_tokens : std::min(wanted, options.max_prefill_tokens);
@@ -115,7 +111,8 @@ Result<RunnerPlan> make_cpu(const ServerOptions& options, const LoadedModel& mod
   request.workspace_bytes =
       CpuRunner::workspace_bytes(model.config, request.max_running > 0 ? request.max_running : kDefaultMaxRunning, cpu);
   CARAT_TRY(const auto budget, plan_cpu_memory(options, model, request));
-  for (const auto line : split(budget.describe(), '\n'))
+  const std::string description = budget.describe();
+  for (const auto line : split(description, '\n'))
     if (!line.empty()) log_info(line);
   RunnerPlan plan;
   plan.max_step_tokens = cpu.max_step_tokens;
@@ -125,11 +122,6 @@ Result<RunnerPlan> make_cpu(const ServerOptions& options, const LoadedModel& mod
   return plan;
 }
 
-#else
-Result<RunnerPlan> make_cpu(const ServerOptions&, const LoadedModel&) {
-  return Error{Errc::kUnsupported, "no CPU runner yet"};
-}
-#endif
 SchedulePolicy policy_from(std::string_view name) {
   if (name == "lpm") return SchedulePolicy::kLpm;
   if (name == "lof") return SchedulePolicy::kLof;
