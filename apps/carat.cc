@@ -10,6 +10,7 @@
 
 #include "apps/licenses.h"
 #include "base/str.h"
+#include "client/load_generator.h"
 #include "server/options.h"
 #include "server/serve.h"
 #include "weights/inspect.h"
@@ -22,6 +23,7 @@ using Args = std::vector<std::string>;
 constexpr std::string_view kUsage =
     "usage: carat COMMAND [ARGS ...]\n\n"
     "  serve     serve a model over HTTP (SGLang's and OpenAI's API)\n"
+    "  bench     measure a server as sglang.bench_serving does\n"
     "  inspect   describe a model folder or hub name: member, sizes, what fits in this machine\n"
     "  version   print the version\n"
     "  licenses  print the licences of what is built in\n"
@@ -77,6 +79,7 @@ int run_inspect(const Args& args) {
 
 int run(std::string_view command, const Args& args) {
   if (command == "serve") return run_serve(args);
+  if (command == "bench") return run_bench(args);
   if (command == "inspect") return run_inspect(args);
   if (command == "version" || command == "--version") return print(stdout, "carat " CARAT_VERSION "\n", 0);
   if (command == "licenses") return print(stdout, license_text(), 0);

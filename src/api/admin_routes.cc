@@ -119,7 +119,7 @@ void Api::Impl::loads(HttpRequest, ReplyPtr reply) {
   const Json load = Json::object({{"dp_rank", 0},
                                   {"num_running_reqs", stats.num_running},
                                   {"num_waiting_reqs", stats.num_queued},
-                                  {"num_total_reqs", stats.num_running + stats.num_queued},
+                                  {"num_total_reqs", stats.num_open},
                                   {"num_used_tokens", stats.full_tokens_used},
                                   {"max_total_num_tokens", stats.full_tokens_total},
                                   {"token_usage", usage(stats.full_tokens_used, stats.full_tokens_total)},

@@ -50,6 +50,7 @@ class DecoratedReply final : public HttpReply {
   }
   void write(std::string_view chunk) override { inner_->write(chunk); }
   void end() override { inner_->end(); }
+  int64_t backlog() const override { return inner_->backlog(); }
   void on_disconnect(std::function<void()> callback) override { inner_->on_disconnect(std::move(callback)); }
   int io_index() const override { return inner_->io_index(); }
 

@@ -40,7 +40,7 @@ struct Sample {
   int index = 0;  ///< prompt * n + sample
   std::vector<TokenId> tokens;
   std::vector<PositionLogprobs> logprobs;  ///< one per token, if asked for
-  std::string text;                        ///< so far; streams of deltas leave it empty
+  std::string text;                        ///< so far; streams leave it empty
   std::optional<SampleEnd> end;
   std::optional<int> reasoning_end;  ///< tokens up to and including the one that closed the thought
 };
@@ -67,8 +67,8 @@ class AnswerWriter {
   virtual ~AnswerWriter() = default;
   virtual bool streams() const = 0;
   virtual ErrorStyle error_style() const = 0;
-  /// Whether Sample::text must be kept while streaming.
-  virtual bool needs_whole_text() const { return !streams(); }
+  /// Streaming: each chunk repeats the text so far, so that a slow reader may be given fewer of them.
+  virtual bool repeats() const { return false; }
   /// Streaming: appends the events of one sample's news (its `end` is set on the last).
   virtual void write_news(const Prompt& prompt, const Sample& sample, const SampleNews& news, std::string& out) {
     static_cast<void>(prompt), static_cast<void>(sample), static_cast<void>(news), static_cast<void>(out);

@@ -8,6 +8,9 @@
 namespace carat {
 namespace {
 
+/// Chunks that repeat the text so far would grow as the square of its length before a slow reader.
+constexpr int64_t kMaxRepeatedBacklog = 256 << 10;
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -154,6 +157,7 @@ void GenerationJob::emit(Prompt& prompt, Sample& sample, SampleRun& run) {
   const bool due = !run.chunk_sent || sample.end ||
                    sample.tokens.size() - run.first_pending >= static_cast<size_t>(stream_interval_);
   if (!due) return;
+  if (writer_->repeats() && head_sent_ && !sample.end && reply_->backlog() > kMaxRepeatedBacklog) return;
   writer_->write_news(prompt, sample, {run.pending_text, run.first_pending, !run.chunk_sent}, out_);
   run.pending_text.clear();
   run.first_pending = sample.tokens.size();

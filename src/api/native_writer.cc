@@ -133,7 +133,7 @@ class NativeStreamWriter final : public AnswerWriter {
 
   bool streams() const override { return true; }
   ErrorStyle error_style() const override { return ErrorStyle::kNative; }
-  bool needs_whole_text() const override { return false; }
+  bool repeats() const override { return !context_.incremental_native; }
 
   void write_news(const Prompt& prompt, const Sample& sample, const SampleNews& news, std::string& out) override {
     const size_t index = static_cast<size_t>(sample.index);

@@ -39,6 +39,7 @@ class Reply final : public HttpReply {
   void on_disconnect(std::function<void()> callback) override {
     connection_->on_disconnect(answer_, std::move(callback));
   }
+  int64_t backlog() const override { return connection_->backlog(answer_); }
   int io_index() const override { return connection_->io_index(); }
 
  private:
@@ -271,6 +272,11 @@ void Connection::write(uint64_t answer, std::string_view chunk) {
     answer_.state = AnswerState::kBroken;
     out_.clear();
   });
+}
+
+int64_t Connection::backlog(uint64_t answer) {
+  const std::lock_guard lock(mutex_);
+  return answer_.number == answer ? static_cast<int64_t>(sending_left_ + out_.size()) : 0;
 }
 
 void Connection::end(uint64_t answer) {

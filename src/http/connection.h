@@ -52,6 +52,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void end(uint64_t answer);
   void abandon(uint64_t answer);
   void on_disconnect(uint64_t answer, std::function<void()> callback);
+  int64_t backlog(uint64_t answer);
   int io_index() const { return io_->index(); }
 
  private:

@@ -52,6 +52,9 @@ class HttpReply {
   /// client that lets more than HttpServerOptions::max_stream_backlog bytes pile up is disconnected.
   virtual void write(std::string_view chunk) = 0;
   virtual void end() = 0;
+  /// Bytes of the stream that the socket has not taken yet: a writer whose chunks repeat earlier ones waits instead of
+  /// piling them up.
+  virtual int64_t backlog() const = 0;
   /// Called once, on the io thread, never from inside another call, if the client goes away before the answer is
   /// complete (soon, if it already has). A client that only half-closes counts as gone: the two look alike.
   virtual void on_disconnect(std::function<void()> callback) = 0;

@@ -76,9 +76,12 @@ class Load(unittest.TestCase):
     def setUp(self):
         self.assertTrue(self.server.wait_idle())
 
-    def wait_running(self, count):
+    def wait_running(self, count, waiting=0):
+        """Until so many requests are open, and at most so many of them wait."""
         end = time.monotonic() + 20
-        while self.server.load()["num_total_reqs"] < count:
+        load = self.server.load()
+        while load["num_total_reqs"] < count or load["num_waiting_reqs"] > waiting:
+            load = self.server.load()
             self.assertLess(time.monotonic(), end)
             time.sleep(0.02)
 
@@ -117,9 +120,10 @@ class Load(unittest.TestCase):
 
     def test_queue_full(self):
         streams = [self.slow_stream() for _ in range(2)]
+        self.wait_running(2)
         waiting = [self.server.open_stream("/v1/chat/completions", {
             "messages": [{"role": "user", "content": "slow"}], "stream": True}) for _ in range(2)]
-        self.wait_running(4)
+        self.wait_running(4, waiting=2)
         answer = self.server.chat("x")
         self.assertEqual(answer.status, 503, answer.text)
         self.assertEqual((answer.json["message"], answer.json["type"], answer.json["code"]),
