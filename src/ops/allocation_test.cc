@@ -15,6 +15,8 @@ namespace {
 std::atomic<int64_t> num_allocations{0};
 }
 
+// Sanitizers bring their own; with them, only scratch memory is counted.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 [[gnu::noinline]] void* operator new(size_t size) {
   ++num_allocations;
   if (void* p = std::malloc(size ? size : 1)) return p;
@@ -22,6 +24,7 @@ std::atomic<int64_t> num_allocations{0};
 }
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+#endif
 
 namespace carat::ops {
 namespace {
