@@ -2,11 +2,27 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
+#include <cstdlib>
+#include <new>
 #include <random>
 
 #include "base/str.h"
 #include "model/text/text_model_testing.h"
+
+namespace {
+std::atomic<int64_t> num_allocations{0};
+}
+
+// Counts what the process allocates; the other forms of new end here.
+[[gnu::noinline]] void* operator new(size_t size) {
+  ++num_allocations;
+  if (void* p = std::malloc(size ? size : 1)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace carat {
 namespace {
@@ -120,6 +136,16 @@ TEST_P(TextModelTest, LayoutNamesTheLayersThatOwnKeys) {
     EXPECT_EQ(layer.head_dim, store.head_dim);
   }
   EXPECT_EQ(static_cast<int>(layout.size()), config_.text.first_shared_layer);
+}
+
+TEST_P(TextModelTest, AStepAllocatesNothing) {
+  TextModelDriver d = driver({.num_threads = 2});
+  d.prefill(prompt(100, 6), 100);
+  d.step({{0, {5}}});
+  const int64_t before = num_allocations;
+  d.repeat();
+  d.repeat_logits();
+  EXPECT_EQ(num_allocations - before, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Members, TextModelTest, ::testing::Values("e2b", "e4b", "12b", "26b-a4b", "31b"),
