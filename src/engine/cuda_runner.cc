@@ -1,0 +1,602 @@
+#include "engine/cuda_runner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "model/text/cuda_text_model.h"
+#include "sampling/sampler.h"
+#include "tensor/bf16.h"
+#include "tensor/cuda/device.h"
+
+namespace carat {
+
+namespace {
+
+constexpr int kPageTokens = CudaTextModel::kPageTokens;
+constexpr int kStaging = 3;  // step inputs and results in page-locked memory: two in flight and the one being written
+
+/// The arrays of one step in one buffer, cut for its sizes; the same offsets on host and device.
+struct InputLayout {
+  int rows = 0, logits = 0, samples = 0, updates = 0;
+  int64_t tokens, positions, slots, decode_tiles, prefill_tiles[2], up_tokens, up_positions, up_slots, up_tiles,
+      logit_rows, sample_rows, sample_slots, counts, table_updates, size;
+
+  InputLayout(int rows_, int prefill_rows, int logits_, int samples_, int updates_)
+      : rows(rows_), logits(logits_), samples(samples_), updates(updates_) {
+    int64_t at = 0;
+    const auto take = [&](int64_t bytes) {
+      const int64_t begin = at;
+      at += (bytes + 63) / 64 * 64;
+      return begin;
+    };
+    const int64_t tile = sizeof(cuda::AttentionTile);
+    tokens = take(4 * rows);
+    positions = take(4 * rows);
+    slots = take(4 * rows);
+    decode_tiles = take(tile * rows);
+    for (auto& t : prefill_tiles) t = take(tile * prefill_rows);
+    up_tokens = take(4 * logits);
+    up_positions = take(4 * logits);
+    up_slots = take(4 * logits);
+    up_tiles = take(tile * logits);
+    logit_rows = take(4 * logits);
+    sample_rows = take(4 * samples);
+    sample_slots = take(4 * samples);
+    counts = take(8);  // samples, updates
+    table_updates = take(static_cast<int64_t>(sizeof(cuda::TableUpdate)) * updates);
+    size = at;
+  }
+};
+
+struct Slot {
+  bool open = false;
+  int length = 0;
+  std::shared_ptr<const std::vector<TokenId>> prompt;
+  std::optional<SequenceSampler> sampler;
+  LogprobParams logprobs;
+  bool on_device = true;  ///< greedy without adjustments: the device's argmax is the sample
+  int num_generated = 0;
+};
+
+bool samples_on_device(const SamplerSpec& spec) {
+  const SamplingParams& p = spec.params;
+  const bool greedy = p.temperature < 1e-6f || p.top_k == 1;
+  return greedy && p.min_new_tokens == 0 && p.frequency_penalty == 0 && p.presence_penalty == 0 &&
+         p.repetition_penalty == 1.0f && p.logit_bias.empty() && !spec.logprobs.enabled;
+}
+
+class CudaRunnerImpl final : public CudaRunner {
+ public:
+  const RunnerInfo& info() const override { return info_; }
+  const CudaBudget& budget() const override { return budget_; }
+  void launch(Step step) override;
+  StepResult take() override;
+  bool ready() const override { return !in_flight_.empty() && in_flight_.front().done.done(); }
+
+  Result<void> init(const ModelConfig& config, std::shared_ptr<const TextWeights> weights, uint64_t seed,
+                    const CudaRunnerOptions& options);
+
+ private:
+  /// What take() still has to do for a launched step.
+  struct InFlight {
+    int64_t id = 0;
+    int staging = 0;
+    StepResult result;                               ///< host-sampled slots are complete
+    std::vector<std::pair<int, int>> device_tokens;  ///< (entry of result.slots, sample index)
+    cuda::Event done;
+  };
+  /// Slices of a step turned into rows.
+  struct Rows {
+    struct Prefill {
+      int slot, row, count, position;
+    };
+    std::vector<int32_t> tokens, positions, slots, logit_rows;
+    std::vector<Prefill> prefills;
+    std::vector<cuda::AttentionTile> decode_tiles;
+    std::vector<int32_t> sample_rows, sample_slots;  ///< index into logit_rows, slot
+  };
+
+  cuda::Launch make_launch() const {
+    cuda::Launch launch;
+    launch.stream = stream_.handle();
+    launch.num_sms = num_sms_;
+    launch.dependent = options_.dependent_launches;
+    launch.workspace = workspace_.data();
+    return launch;
+  }
+  CudaKvPool pool(KvPool which) const {
+    CudaKvPool p;
+    const bool full = which == KvPool::kFull;
+    p.data = (full ? full_pages_ : sliding_pages_).data();
+    p.page_bytes = model_->page_bytes(full ? AttentionKind::kFull : AttentionKind::kSliding);
+    p.table = (full ? full_table_ : sliding_table_).as<int32_t>();
+    p.table_stride = p.ring = full ? full_stride_ : sliding_stride_;
+    return p;
+  }
+  void apply_slots(const Step& step);
+  void copy_pages(const Step& step);
+  void run_rows(const Rows& rows, const std::vector<cuda::TableUpdate>& updates, int staging, bool decode_only);
+  void enqueue(const InputLayout& layout, const CudaStep& step);
+  std::vector<PositionLogprobs> prompt_logprobs(const Slice& slice, std::vector<cuda::TableUpdate>& updates,
+                                                int staging);
+  std::span<const float> host_logits(int row);
+  void wait_staging(int staging);
+
+  CudaRunnerOptions options_;
+  RunnerInfo info_;
+  CudaBudget budget_;
+  TextConfig config_;
+  cuda::PadIds pads_{};
+  int num_sms_ = 132;
+  cuda::Stream stream_;
+  std::unique_ptr<CudaTextModel> model_;
+  cuda::DeviceBuffer workspace_, input_, ids_, last_token_, sampled_, full_table_, sliding_table_, full_pages_,
+      sliding_pages_, copies_;
+  cuda::PinnedBuffer input_staging_[kStaging], result_staging_[kStaging], logits_staging_, copies_staging_;
+  cuda::Event staging_free_[kStaging];
+  int full_stride_ = 1, sliding_stride_ = 1;
+  int max_logits_ = 0;
+  int next_staging_ = 0;
+  std::vector<Slot> slots_;
+  std::deque<InFlight> in_flight_;
+  std::map<int, cuda::Graph> graphs_;  ///< by rows of a decode step
+  SamplerScratch sampler_scratch_;
+  std::vector<float> logits_f32_;
+};
+
+int graph_bucket(int rows) {
+  if (rows <= 4) return rows;
+  if (rows <= 32) return (rows + 3) / 4 * 4;
+  if (rows <= 128) return (rows + 7) / 8 * 8;
+  return (rows + 31) / 32 * 32;
+}
+
+Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<const TextWeights> weights, uint64_t seed,
+                                  const CudaRunnerOptions& options) {
+  options_ = options;
+  config_ = config.text;
+  pads_ = {{config.media.image.value_or(-1), config.media.video.value_or(-1), config.media.audio.value_or(-1)},
+           config.generation.pad_token_id};
+  CARAT_TRY_VOID(cuda::use_device(options.device));
+  CARAT_TRY(const auto limits, cuda::device_limits());
+  if (limits.compute_capability < 90)
+    return Error{Errc::kUnsupported,
+                 str_cat("GPU ", options.device, " has compute capability ", limits.compute_capability / 10, ".",
+                         limits.compute_capability % 10, "; the kernels need 9.0 (Hopper); use --device cpu")};
+  num_sms_ = limits.num_sms;
+  budget_.total = limits.total_bytes;
+  const char* detail = nullptr;
+  cuda::cublaslt_available(&detail);
+  budget_.matmul_library = detail;
+  max_logits_ = std::max(64, options.max_slots);
+  const int max_tokens = std::max(options.max_step_tokens, max_logits_);
+
+  // Budget before anything is taken.
+  const int64_t allowed = static_cast<int64_t>(static_cast<double>(limits.total_bytes) * options.mem_fraction);
+  budget_.weights = CudaTextWeights::bytes_needed(config_);
+  budget_.workspace =
+      CudaTextModel::workspace_bytes(config_, max_tokens, max_logits_, num_sms_) + cuda::workspace_bytes(num_sms_);
+  const int64_t usable =
+      std::min(allowed, limits.free_bytes - (int64_t{512} << 20)) - budget_.weights - budget_.workspace;
+  if (usable < (int64_t{64} << 20))
+    return Error{Errc::kOverloaded,
+                 str_cat("the model does not fit: weights ", budget_.weights >> 20, " MiB and workspace ",
+                         budget_.workspace >> 20, " MiB leave nothing for K/V of the ", allowed >> 20,
+                         " MiB that --mem-fraction-static ", options.mem_fraction, " allows (", limits.free_bytes >> 20,
+                         " MiB of ", limits.total_bytes >> 20, " MiB are free)")};
+
+  CARAT_TRY(stream_, cuda::Stream::create());
+  auto device_weights =
+      weights ? CudaTextWeights::upload(config_, *weights, nullptr) : CudaTextWeights::random(config_, seed);
+  if (!device_weights) return device_weights.error();
+  CARAT_TRY(model_, CudaTextModel::create(config_, std::move(*device_weights), max_tokens, max_logits_, num_sms_));
+  CARAT_TRY_VOID(model_->set_banned(options.suppressed_token_ids));
+  CARAT_TRY(workspace_, cuda::DeviceBuffer::allocate(cuda::workspace_bytes(num_sms_)));
+
+  // Pools: as many tokens in the sliding pool as in the full one, but no more than all slots can use.
+  const int context = options.max_context > 0 ? std::min(options.max_context, config_.max_position_embeddings)
+                                              : config_.max_position_embeddings;
+  full_stride_ = (context + kPageTokens - 1) / kPageTokens;
+  const int window_pages = config_.sliding_window / kPageTokens + 2;
+  sliding_stride_ = window_pages + (max_tokens + kPageTokens - 1) / kPageTokens + 1;
+  const int64_t full_page = model_->page_bytes(AttentionKind::kFull),
+                sliding_page = model_->page_bytes(AttentionKind::kSliding);
+  int64_t full_pages = usable / (full_page + sliding_page);
+  if (options.max_total_tokens > 0)
+    full_pages = std::min<int64_t>(full_pages, (options.max_total_tokens + kPageTokens - 1) / kPageTokens);
+  // What a pool of sliding pages can use at most; memory that it leaves goes to full pages.
+  const int64_t sliding_most = static_cast<int64_t>(options.max_slots) * window_pages * 2 + sliding_stride_;
+  int64_t sliding_pages = std::min(full_pages, sliding_most);
+  sliding_pages = std::max<int64_t>(sliding_pages, std::min<int64_t>(sliding_stride_, usable / 2 / sliding_page));
+  full_pages = (usable - sliding_pages * sliding_page) / full_page;
+  if (options.max_total_tokens > 0)
+    full_pages = std::min<int64_t>(full_pages, (options.max_total_tokens + kPageTokens - 1) / kPageTokens);
+  full_pages = std::min<int64_t>(full_pages, static_cast<int64_t>(options.max_slots) * full_stride_ + full_stride_);
+  budget_.full_pool = full_pages * full_page;
+  budget_.sliding_pool = sliding_pages * sliding_page;
+  CARAT_TRY(full_pages_, cuda::DeviceBuffer::allocate(budget_.full_pool));
+  CARAT_TRY(sliding_pages_, cuda::DeviceBuffer::allocate(budget_.sliding_pool));
+  CARAT_TRY(full_table_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots * full_stride_));
+  CARAT_TRY(sliding_table_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots * sliding_stride_));
+  CARAT_TRY(ids_, cuda::DeviceBuffer::allocate(int64_t{4} *
+                                               (options.max_step_tokens + 2 * int64_t{max_logits_} + max_tokens)));
+  CARAT_TRY(last_token_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots));
+  CARAT_TRY(sampled_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots));
+  const InputLayout largest(max_tokens, max_tokens, max_logits_, options.max_slots,
+                            options.max_slots * 4 + 4 * full_stride_ + 4 * max_tokens);
+  CARAT_TRY(input_, cuda::DeviceBuffer::allocate(largest.size));
+  for (int i = 0; i < kStaging; ++i) {
+    CARAT_TRY(input_staging_[i], cuda::PinnedBuffer::allocate(largest.size));
+    CARAT_TRY(result_staging_[i], cuda::PinnedBuffer::allocate(int64_t{4} * options.max_slots));
+    CARAT_TRY(staging_free_[i], cuda::Event::create());
+    staging_free_[i].record(stream_);
+  }
+  CARAT_TRY(logits_staging_, cuda::PinnedBuffer::allocate(int64_t{2} * max_logits_ * config_.vocab_size));
+  CARAT_TRY(copies_, cuda::DeviceBuffer::allocate(int64_t{8} * options.max_slots * 4));
+  CARAT_TRY(copies_staging_, cuda::PinnedBuffer::allocate(int64_t{8} * options.max_slots * 4));
+  stream_.fill(workspace_.data(), 0, workspace_.size());
+  stream_.fill(full_table_.data(), 0, full_table_.size());
+  stream_.fill(sliding_table_.data(), 0, sliding_table_.size());
+  stream_.fill(last_token_.data(), 0, last_token_.size());
+  stream_.synchronize();
+  slots_.resize(static_cast<size_t>(options.max_slots));
+  logits_f32_.resize(static_cast<size_t>(config_.vocab_size));
+
+  info_.vocab_size = config_.vocab_size;
+  info_.max_context = context;
+  info_.page_tokens = kPageTokens;
+  info_.window = config_.sliding_window;
+  info_.num_full_pages = static_cast<int>(full_pages);
+  info_.num_sliding_pages = static_cast<int>(sliding_pages);
+  info_.max_slots = options.max_slots;
+  info_.max_step_tokens = options.max_step_tokens;
+  info_.pipeline_depth = 2;
+  CARAT_TRY(const auto after, cuda::device_limits());
+  budget_.free_after = after.free_bytes;
+  return {};
+}
+
+void CudaRunnerImpl::apply_slots(const Step& step) {
+  for (const int slot : step.closes) slots_[static_cast<size_t>(slot)] = Slot{};
+  for (const SlotOpen& open : step.opens) {
+    Slot& s = slots_[static_cast<size_t>(open.slot)];
+    s = Slot{};
+    s.open = true;
+    s.length = open.cached_length;
+    s.prompt = open.prompt;
+    s.on_device = samples_on_device(open.sampler);
+    s.logprobs = open.sampler.logprobs;
+    s.sampler.emplace(open.sampler, config_.vocab_size, open.generated);
+    s.num_generated = static_cast<int>(open.generated.size());
+  }
+}
+
+void CudaRunnerImpl::copy_pages(const Step& step) {
+  if (step.copies.empty()) return;
+  stream_.synchronize();  // forks are rare; the staging buffer is reused
+  for (const KvPool which : {KvPool::kFull, KvPool::kSliding}) {
+    auto* ops = copies_staging_.as<cuda::PageCopyOp>();
+    int n = 0;
+    const CudaKvPool target = pool(which);
+    const auto flush = [&] {
+      if (n == 0) return;
+      stream_.copy_to_device(copies_.data(), ops, int64_t{8} * n);
+      cuda::copy_pages(make_launch(), target.data, target.page_bytes, copies_.as<cuda::PageCopyOp>(), n);
+      stream_.synchronize();
+      n = 0;
+    };
+    for (const PageCopy& c : step.copies) {
+      if (c.pool != which) continue;
+      ops[n++] = {c.from, c.to};
+      if (n == options_.max_slots * 4) flush();
+    }
+    flush();
+  }
+}
+
+/// The step's launches, with pointers into the device's input buffer.
+void CudaRunnerImpl::enqueue(const InputLayout& l, const CudaStep& shape) {
+  const cuda::Launch launch = make_launch();
+  char* const base = input_.as<char>();
+  const auto ints = [&](int64_t offset) { return reinterpret_cast<int32_t*>(base + offset); };
+  const auto tiles = [&](int64_t offset) { return reinterpret_cast<const cuda::AttentionTile*>(base + offset); };
+  const CudaKvPool full = pool(KvPool::kFull), sliding = pool(KvPool::kSliding);
+  cuda::begin_step(launch, ids_.as<int32_t>(), ints(l.tokens), ints(l.slots), last_token_.as<int32_t>(),
+                   shape.all.num_rows, full_table_.as<int32_t>(), sliding_table_.as<int32_t>(),
+                   reinterpret_cast<const cuda::TableUpdate*>(base + l.table_updates), ints(l.counts) + 1, pads_);
+  CudaStep step = shape;
+  step.all.ids = ids_.as<int32_t>();
+  step.all.positions = ints(l.positions);
+  step.all.slots = ints(l.slots);
+  step.all.decode_tiles = tiles(l.decode_tiles);
+  for (int k = 0; k < 2; ++k) step.all.prefill_tiles[k] = tiles(l.prefill_tiles[k]);
+  step.logit_rows = ints(l.logit_rows);
+  if (shape.narrow && shape.num_logits > 0) {
+    // The wanted rows' ids: the same rule, so that decode rows find the token sampled last.
+    int32_t* up_ids = ids_.as<int32_t>() + options_.max_step_tokens + max_logits_;
+    cuda::begin_step(launch, up_ids, ints(l.up_tokens), ints(l.up_slots), last_token_.as<int32_t>(),
+                     shape.upper.num_rows, full_table_.as<int32_t>(), sliding_table_.as<int32_t>(),
+                     reinterpret_cast<const cuda::TableUpdate*>(base + l.table_updates), ints(l.counts) + 1, pads_);
+    step.upper.ids = up_ids;
+    step.upper.positions = ints(l.up_positions);
+    step.upper.slots = ints(l.up_slots);
+    step.upper.decode_tiles = tiles(l.up_tiles);
+  }
+  model_->forward(launch, step, full, sliding);
+  if (l.samples > 0)
+    cuda::end_step(launch, last_token_.as<int32_t>(), sampled_.as<int32_t>(), model_->argmax(), ints(l.sample_rows),
+                   ints(l.sample_slots), ints(l.counts), l.samples);
+}
+
+void CudaRunnerImpl::run_rows(const Rows& rows, const std::vector<cuda::TableUpdate>& updates, int staging,
+                              bool decode_only) {
+  const int real = static_cast<int>(rows.tokens.size());
+  int num_rows = real, num_logits = static_cast<int>(rows.logit_rows.size());
+  int update_room = static_cast<int>(updates.size());
+  const int samples = static_cast<int>(rows.sample_rows.size());
+  int sample_room = samples;
+  bool graph = false;
+  if (decode_only && options_.graphs && samples == real && num_logits == real) {
+    const int bucket = std::min(graph_bucket(real), options_.max_slots);
+    if (bucket >= real && update_room <= 4 * bucket + 16) {
+      graph = true;
+      num_rows = num_logits = sample_room = bucket;
+      update_room = 4 * bucket + 16;
+    }
+  }
+  const bool narrow = !decode_only && model_->shares_kv();
+  const int prefill_rows = decode_only ? 0 : real;
+  const InputLayout l(num_rows, prefill_rows, num_logits, sample_room, update_room);
+  CARAT_CHECK(l.size <= input_.size(), "a step's input does not fit its buffer");
+  char* const host = input_staging_[staging].as<char>();
+  const auto ints = [&](int64_t offset) { return reinterpret_cast<int32_t*>(host + offset); };
+  const auto tiles = [&](int64_t offset) { return reinterpret_cast<cuda::AttentionTile*>(host + offset); };
+  for (int r = 0; r < num_rows; ++r) {
+    const bool pad = r >= real;
+    ints(l.tokens)[r] = pad ? 0 : rows.tokens[static_cast<size_t>(r)];
+    ints(l.positions)[r] = pad ? 0 : rows.positions[static_cast<size_t>(r)];
+    ints(l.slots)[r] = pad ? -1 : rows.slots[static_cast<size_t>(r)];
+  }
+  const int num_decode = static_cast<int>(rows.decode_tiles.size());
+  std::copy(rows.decode_tiles.begin(), rows.decode_tiles.end(), tiles(l.decode_tiles));
+  for (int i = num_decode; i < (graph ? num_rows : num_decode); ++i) tiles(l.decode_tiles)[i] = {0, 0, 0, 0};
+  CudaStep step;
+  step.narrow = narrow;
+  step.all.num_rows = num_rows;
+  step.all.num_decode_tiles = graph ? num_rows : num_decode;
+  for (int kind = 0; kind < 2; ++kind) {
+    const int per = model_->prefill_tile_tokens(static_cast<AttentionKind>(kind));
+    int n = 0;
+    for (const auto& p : rows.prefills)
+      for (int at = 0; at < p.count; at += per)
+        tiles(l.prefill_tiles[kind])[n++] = {p.slot, p.row + at, std::min(per, p.count - at), p.position + at};
+    step.all.num_prefill_tiles[kind] = n;
+  }
+  for (int i = 0; i < num_logits; ++i)
+    ints(l.logit_rows)[i] = i < static_cast<int>(rows.logit_rows.size()) ? rows.logit_rows[static_cast<size_t>(i)] : 0;
+  step.num_logits = num_logits;
+  if (narrow) {
+    for (int i = 0; i < num_logits; ++i) {
+      const auto r = static_cast<size_t>(rows.logit_rows[static_cast<size_t>(i)]);
+      ints(l.up_tokens)[i] = rows.tokens[r];
+      ints(l.up_positions)[i] = rows.positions[r];
+      ints(l.up_slots)[i] = rows.slots[r];
+      tiles(l.up_tiles)[i] = {rows.slots[r], i, 1, rows.positions[r]};
+    }
+    step.upper.num_rows = step.upper.num_decode_tiles = num_logits;
+  }
+  std::copy(rows.sample_rows.begin(), rows.sample_rows.end(), ints(l.sample_rows));
+  std::copy(rows.sample_slots.begin(), rows.sample_slots.end(), ints(l.sample_slots));
+  ints(l.counts)[0] = samples;
+  ints(l.counts)[1] = static_cast<int32_t>(updates.size());
+  std::memcpy(host + l.table_updates, updates.data(), updates.size() * sizeof(cuda::TableUpdate));
+  stream_.copy_to_device(input_.data(), host, l.size);
+  if (!graph) return enqueue(l, step);
+  auto found = graphs_.find(num_rows);
+  if (found == graphs_.end()) {
+    // The first step of a size runs launch by launch, which also makes libraries and kernels load; then it is captured
+    // for the next.
+    enqueue(l, step);
+    stream_.synchronize();
+    auto captured = cuda::Graph::capture(stream_, [&] { enqueue(l, step); });
+    CARAT_CHECK(captured.has_value(), captured.has_value() ? "" : captured.error().message);
+    graphs_.emplace(num_rows, std::move(*captured));
+    return;
+  }
+  found->second.launch(stream_);
+}
+
+std::span<const float> CudaRunnerImpl::host_logits(int row) {
+  const auto* src = logits_staging_.as<uint16_t>() + static_cast<int64_t>(row) * config_.vocab_size;
+  for (size_t i = 0; i < logits_f32_.size(); ++i) logits_f32_[i] = static_cast<float>(Bf16::from_bits(src[i]));
+  return logits_f32_;
+}
+
+/// A prefill slice whose prompt positions are scored: run in pieces whose every wanted row fits the logits buffer.
+std::vector<PositionLogprobs> CudaRunnerImpl::prompt_logprobs(const Slice& slice,
+                                                              std::vector<cuda::TableUpdate>& updates, int staging) {
+  Slot& s = slots_[static_cast<size_t>(slice.slot)];
+  std::vector<PositionLogprobs> out;
+  const int begin = s.length, count = static_cast<int>(slice.tokens.size());
+  // All but the last row; that one joins the step's other rows.
+  for (int at = 0; at < count - 1;) {
+    const int n = std::min({count - 1 - at, max_logits_, options_.max_step_tokens});
+    Rows rows;
+    for (int i = 0; i < n; ++i) {
+      rows.tokens.push_back(slice.tokens[static_cast<size_t>(at + i)]);
+      rows.positions.push_back(begin + at + i);
+      rows.slots.push_back(slice.slot);
+      const int predicted = begin + at + i + 1;
+      if (predicted >= slice.prompt_logprob_begin && predicted < slice.prompt_logprob_end) rows.logit_rows.push_back(i);
+    }
+    rows.prefills.push_back({slice.slot, 0, n, begin + at});
+    stream_.synchronize();
+    run_rows(rows, updates, staging, false);
+    updates.clear();
+    stream_.copy_to_host(logits_staging_.data(), model_->logits(),
+                         int64_t{2} * static_cast<int64_t>(rows.logit_rows.size()) * config_.vocab_size);
+    stream_.synchronize();
+    for (size_t i = 0; i < rows.logit_rows.size(); ++i) {
+      const int predicted = begin + at + rows.logit_rows[i] + 1;
+      out.push_back(position_logprobs(host_logits(static_cast<int>(i)), (*s.prompt)[static_cast<size_t>(predicted)],
+                                      s.logprobs, 1.0f, sampler_scratch_));
+    }
+    at += n;
+  }
+  return out;
+}
+
+void CudaRunnerImpl::launch(Step step) {
+  // Steps come from the engine's thread, which has not chosen the device yet.
+  CARAT_CHECK(cuda::use_device(options_.device).has_value(), "selecting the GPU");
+  apply_slots(step);
+  copy_pages(step);
+  const int staging = next_staging_;
+  next_staging_ = (next_staging_ + 1) % kStaging;
+  staging_free_[staging].synchronize();
+
+  std::vector<cuda::TableUpdate> updates;
+  for (const PageUpdate& u : step.pages) {
+    if (u.page < 0) continue;
+    const bool full = u.pool == KvPool::kFull;
+    const int stride = full ? full_stride_ : sliding_stride_;
+    updates.push_back({full ? 0 : 1, u.slot * stride + u.logical % stride, u.page, 0});
+  }
+
+  InFlight flight;
+  flight.id = step.id;
+  flight.staging = staging;
+  flight.result.id = step.id;
+  Rows rows;
+  struct HostSample {
+    size_t entry;
+    int logits_row, slot, position;
+  };
+  std::vector<HostSample> host_samples;
+  struct LastPromptRow {
+    size_t entry;
+    int logits_row, slot, predicted;
+  };
+  std::vector<LastPromptRow> last_rows;
+  bool decode_only = true;
+  for (const Slice& slice : step.slices) {
+    Slot& s = slots_[static_cast<size_t>(slice.slot)];
+    CARAT_CHECK(s.open, "a slice of a closed slot");
+    const bool scored = slice.prompt_logprob_end > slice.prompt_logprob_begin;
+    std::vector<PositionLogprobs> scores;
+    size_t first = 0;
+    if (scored) {
+      scores = prompt_logprobs(slice, updates, staging);
+      s.length += static_cast<int>(slice.tokens.size()) - 1;
+      first = slice.tokens.size() - 1;
+    }
+    const int begin_row = static_cast<int>(rows.tokens.size());
+    int last_row;
+    if (slice.tokens.empty()) {
+      rows.tokens.push_back(-1);
+      rows.positions.push_back(s.length);
+      rows.slots.push_back(slice.slot);
+      rows.decode_tiles.push_back({slice.slot, begin_row, 1, s.length});
+      last_row = begin_row;
+      s.length += 1;
+    } else {
+      decode_only = false;
+      const int count = static_cast<int>(slice.tokens.size() - first);
+      for (int i = 0; i < count; ++i) {
+        rows.tokens.push_back(slice.tokens[first + static_cast<size_t>(i)]);
+        rows.positions.push_back(s.length + i);
+        rows.slots.push_back(slice.slot);
+      }
+      rows.prefills.push_back({slice.slot, begin_row, count, s.length});
+      s.length += count;
+      last_row = begin_row + count - 1;
+    }
+    const bool last_scored = scored && s.length >= slice.prompt_logprob_begin && s.length < slice.prompt_logprob_end;
+    if (slice.sample_slots.empty() && !scored) continue;
+    const int logits_row = static_cast<int>(rows.logit_rows.size());
+    const size_t first_entry = flight.result.slots.size();
+    if (!slice.sample_slots.empty() || last_scored) rows.logit_rows.push_back(last_row);
+    if (slice.sample_slots.empty()) flight.result.slots.push_back(SlotResult{slice.slot, {}, {}, {}});
+    for (const int target : slice.sample_slots) {
+      Slot& t = slots_[static_cast<size_t>(target)];
+      if (target != slice.slot) t.length = s.length;
+      const size_t entry = flight.result.slots.size();
+      flight.result.slots.push_back(SlotResult{target, {}, {}, {}});
+      if (t.on_device)
+        flight.device_tokens.emplace_back(static_cast<int>(entry), static_cast<int>(rows.sample_rows.size()));
+      else
+        host_samples.push_back({entry, logits_row, target, s.length});
+      rows.sample_rows.push_back(logits_row);
+      rows.sample_slots.push_back(target);
+    }
+    if (last_scored) last_rows.push_back({first_entry, logits_row, slice.slot, s.length});
+    flight.result.slots[first_entry].prompt_logprobs = std::move(scores);
+  }
+
+  if (!rows.tokens.empty()) {
+    run_rows(rows, updates, staging, decode_only);
+    if (!host_samples.empty() || !last_rows.empty()) {
+      stream_.copy_to_host(logits_staging_.data(), model_->logits(),
+                           int64_t{2} * static_cast<int64_t>(rows.logit_rows.size()) * config_.vocab_size);
+      stream_.synchronize();
+      for (const auto& row : last_rows) {
+        const Slot& s = slots_[static_cast<size_t>(row.slot)];
+        flight.result.slots[row.entry].prompt_logprobs.push_back(
+            position_logprobs(host_logits(row.logits_row), (*s.prompt)[static_cast<size_t>(row.predicted)], s.logprobs,
+                              1.0f, sampler_scratch_));
+      }
+      for (const auto& sample : host_samples) {
+        Slot& s = slots_[static_cast<size_t>(sample.slot)];
+        SlotResult& result = flight.result.slots[sample.entry];
+        host_logits(sample.logits_row);
+        PositionLogprobs logprobs;
+        const TokenId token =
+            s.sampler->sample(logits_f32_, sample.position, sampler_scratch_, s.logprobs.enabled ? &logprobs : nullptr);
+        result.tokens.push_back(token);
+        if (s.logprobs.enabled) result.logprobs.push_back(std::move(logprobs));
+        auto* pinned = result_staging_[staging].as<int32_t>() + sample.slot;
+        *pinned = token;
+        stream_.copy_to_device(last_token_.as<int32_t>() + sample.slot, pinned, 4);
+      }
+      stream_.synchronize();
+    }
+    if (!flight.device_tokens.empty())
+      stream_.copy_to_host(result_staging_[staging].data(), sampled_.data(),
+                           int64_t{4} * static_cast<int64_t>(rows.sample_rows.size()));
+  }
+  staging_free_[staging].record(stream_);
+  auto done = cuda::Event::create();
+  CARAT_CHECK(done.has_value(), "creating an event");
+  flight.done = std::move(*done);
+  flight.done.record(stream_);
+  in_flight_.push_back(std::move(flight));
+}
+
+StepResult CudaRunnerImpl::take() {
+  CARAT_CHECK(!in_flight_.empty(), "take() without a step in flight");
+  InFlight flight = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  flight.done.synchronize();
+  const auto* tokens = result_staging_[flight.staging].as<int32_t>();
+  for (const auto& [entry, index] : flight.device_tokens)
+    flight.result.slots[static_cast<size_t>(entry)].tokens.push_back(tokens[index]);
+  return std::move(flight.result);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CudaRunner>> CudaRunner::create(const ModelConfig& config,
+                                                       std::shared_ptr<const TextWeights> weights, uint64_t seed,
+                                                       const CudaRunnerOptions& options) {
+  auto runner = std::make_unique<CudaRunnerImpl>();
+  CARAT_TRY_VOID(runner->init(config, std::move(weights), seed, options));
+  return std::unique_ptr<CudaRunner>(std::move(runner));
+}
+
+}  // namespace carat

@@ -1,0 +1,44 @@
+#pragma once
+// Steps on a GPU: slot state, K/V pools and tables on the device, captured graphs for decode steps, one step ahead of
+// the host.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/model_config.h"
+#include "engine/runner.h"
+#include "weights/text_weights.h"
+
+namespace carat {
+
+struct CudaRunnerOptions {
+  int device = 0;
+  double mem_fraction = 0.88;    ///< (weights + workspace + K/V pools) / GPU memory, at most
+  int64_t max_total_tokens = 0;  ///< of the full-attention pool; 0: what memory allows
+  int max_slots = 256;           ///< sequences at once, at most
+  int max_step_tokens = 4096;    ///< tokens of a step
+  int max_context = 0;           ///< 0: the model's
+  bool graphs = true;            ///< replay captured graphs for decode steps
+  bool dependent_launches = true;
+  std::vector<TokenId> suppressed_token_ids;
+};
+
+/// Where the memory went, for the start-up lines.
+struct CudaBudget {
+  int64_t weights = 0, workspace = 0, full_pool = 0, sliding_pool = 0, free_after = 0, total = 0;
+  std::string matmul_library;  ///< where cuBLASLt was found, or why not
+};
+
+class CudaRunner : public Runner {
+ public:
+  /// `weights` null: seeded random ones, made on the device. Errors: kUnsupported (card, shapes), kOverloaded (memory:
+  /// what was needed, what is there, which flag changes it).
+  static Result<std::unique_ptr<CudaRunner>> create(const ModelConfig& config,
+                                                    std::shared_ptr<const TextWeights> weights, uint64_t seed,
+                                                    const CudaRunnerOptions& options);
+  virtual const CudaBudget& budget() const = 0;
+};
+
+}  // namespace carat

@@ -1,0 +1,260 @@
+// The CUDA runner against the host's model on miniatures of all five members: the same weights, chunks, batches and
+// steps. What the kernels sum in another order moves a logit by about a bf16 step, so greedy choices may differ where
+// two candidates are nearly equal, and nowhere else.
+#include "engine/cuda_runner.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <random>
+
+#include "base/str.h"
+#include "model/text/cuda_testing.h"
+#include "model/text/text_model_testing.h"
+#include "tensor/cuda/gpu_info.h"
+
+namespace carat {
+namespace {
+
+using testing::argmax;
+using testing::TextModelDriver;
+
+constexpr int kPageTokens = 64, kMaxLength = 512, kPages = kMaxLength / kPageTokens;
+/// Two logits closer than this may change places: a few bf16 steps at the size of soft-capped logits (16 to 30: 0.125).
+constexpr float kNearTie = 0.5f;
+
+class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const auto gpus = list_gpus();
+    if (!gpus || gpus->empty()) GTEST_SKIP() << "no GPU on this machine";
+    const char* root = std::getenv("CARAT_TEST_ROOT");
+    auto config = load_model_config(str_cat(root ? root : CARAT_SOURCE_DIR, "/tests/golden/", GetParam()));
+    ASSERT_TRUE(config) << config.error().message;
+    config_ = std::move(*config);
+    weights_ = testing::calm_weights(config_, 1);
+  }
+  std::unique_ptr<CudaRunner> runner(bool graphs = true, bool dependent = true, int max_step_tokens = 256) {
+    CudaRunnerOptions o;
+    o.max_slots = 16;
+    o.max_step_tokens = max_step_tokens;
+    o.max_total_tokens = 16 * kMaxLength;
+    o.mem_fraction = 0.5;
+    o.graphs = graphs;
+    o.dependent_launches = dependent;
+    auto r = CudaRunner::create(config_, weights_, 0, o);
+    CARAT_CHECK(r.has_value(), r.has_value() ? "" : r.error().message);
+    next_full_ = next_sliding_ = 0;
+    return std::move(*r);
+  }
+  std::vector<TokenId> prompt(int length, uint32_t seed) const {
+    std::mt19937 random(seed);
+    std::vector<TokenId> out;
+    for (int i = 0; i < length; ++i)
+      out.push_back(static_cast<TokenId>(random() % static_cast<uint32_t>(config_.text.vocab_size)));
+    return out;
+  }
+  SlotOpen open(int slot, const std::vector<TokenId>& tokens, int top = 0) const {
+    SlotOpen o;
+    o.slot = slot;
+    o.prompt = std::make_shared<const std::vector<TokenId>>(tokens);
+    o.sampler.params.temperature = 0;
+    o.sampler.params.max_new_tokens = 1 << 20;
+    o.sampler.logprobs.enabled = top > 0;
+    o.sampler.logprobs.num_top = top;
+    return o;
+  }
+  void add_pages(Step& step, int slot) {
+    for (int i = 0; i < kPages; ++i) {
+      step.pages.push_back({slot, KvPool::kFull, i, next_full_++});
+      step.pages.push_back({slot, KvPool::kSliding, i, next_sliding_++});
+    }
+  }
+  static Slice slice(int slot, std::vector<TokenId> tokens, bool sampled = true) {
+    Slice s;
+    s.slot = slot;
+    s.tokens = std::move(tokens);
+    if (sampled) s.sample_slots = {slot};
+    return s;
+  }
+  /// Prefills `tokens` in chunks, then decodes; what was sampled.
+  std::vector<TokenId> generate(Runner& r, int slot, const std::vector<TokenId>& tokens, int chunk, int count) {
+    std::vector<TokenId> out;
+    Step step;
+    step.opens = {open(slot, tokens)};
+    add_pages(step, slot);
+    for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk)) {
+      const size_t end = std::min(tokens.size(), at + static_cast<size_t>(chunk));
+      step.slices = {slice(slot,
+                           {tokens.begin() + static_cast<int64_t>(at), tokens.begin() + static_cast<int64_t>(end)},
+                           end == tokens.size())};
+      r.launch(std::move(step));
+      const auto result = r.take();
+      if (end == tokens.size()) out.push_back(result.slots.at(0).tokens.at(0));
+      step = Step{};
+    }
+    // Two steps in flight, as the engine does it.
+    Step decode;
+    decode.slices = {slice(slot, {})};
+    r.launch(decode);
+    for (int i = 1; i < count; ++i) {
+      if (i + 1 < count) r.launch(decode);
+      out.push_back(r.take().slots.at(0).tokens.at(0));
+    }
+    Step close;
+    close.closes = {slot};
+    r.launch(close);
+    r.take();
+    return out;
+  }
+  /// Fails if a token was clearly not the best by the host's model, given everything before it.
+  void expect_greedy(const std::vector<TokenId>& tokens, const std::vector<TokenId>& generated,
+                     const std::string& what) {
+    TextModelDriver::Options o;
+    o.max_length = kMaxLength;
+    o.num_threads = 2;
+    TextModelDriver driver(config_, weights_, o);
+    auto logits = driver.prefill(tokens, 512);
+    int ties = 0;
+    for (size_t i = 0; i < generated.size(); ++i) {
+      const float best = logits[static_cast<size_t>(argmax(logits))], got = logits[static_cast<size_t>(generated[i])];
+      EXPECT_GE(got, best - kNearTie) << what << ": token " << i << " is " << generated[i] << ", the host prefers "
+                                      << argmax(logits);
+      ties += generated[i] != argmax(logits);
+      if (i + 1 < generated.size()) logits = driver.step({{0, {generated[i]}}}).at(0);
+    }
+    EXPECT_LE(ties, static_cast<int>(generated.size()) / 4) << what << ": too many near ties";
+  }
+
+  ModelConfig config_;
+  std::shared_ptr<const TextWeights> weights_;
+  PageId next_full_ = 0, next_sliding_ = 0;
+};
+
+TEST_P(CudaRunnerTest, GreedyTextIsTheHosts) {
+  const int w = config_.text.sliding_window;
+  for (const int length : {1, 5, w - 1, w, w + 1, std::min(3 * w + 7, kMaxLength - 40)}) {
+    const auto tokens = prompt(length, static_cast<uint32_t>(length));
+    const auto r = runner();
+    expect_greedy(tokens, generate(*r, 0, tokens, 256, 24), str_cat(GetParam(), " prompt ", length));
+  }
+}
+
+TEST_P(CudaRunnerTest, ChunksGraphsAndDependentLaunchesDoNotMatter) {
+  const auto tokens = prompt(std::min(2 * config_.text.sliding_window + 9, kMaxLength - 40), 3);
+  const auto whole = runner();
+  const auto expected = generate(*whole, 0, tokens, 256, 20);
+  for (const int chunk : {7, 64, 100}) {
+    const auto r = runner();
+    expect_greedy(tokens, generate(*r, 1, tokens, chunk, 20), str_cat(GetParam(), " chunks of ", chunk));
+  }
+  EXPECT_EQ(generate(*runner(false, true), 0, tokens, 256, 20), expected) << "without graphs";
+  EXPECT_EQ(generate(*runner(true, false), 0, tokens, 256, 20), expected) << "without dependent launches";
+  EXPECT_EQ(generate(*runner(false, false), 2, tokens, 256, 20), expected) << "without either, in another slot";
+}
+
+TEST_P(CudaRunnerTest, MixedStepsOfManySequences) {
+  const auto r = runner();
+  std::vector<std::vector<TokenId>> prompts, out(11);
+  for (int i = 0; i < 11; ++i) prompts.push_back(prompt(1 + i * 13, 100 + static_cast<uint32_t>(i)));
+  // A new sequence joins with every step while the others decode.
+  for (int n = 0; n < 11 + 8; ++n) {
+    Step step;
+    for (int i = 0; i < std::min(n, 11); ++i) step.slices.push_back(slice(i, {}));
+    if (n < 11) {
+      step.opens = {open(n, prompts[static_cast<size_t>(n)])};
+      add_pages(step, n);
+      step.slices.push_back(slice(n, prompts[static_cast<size_t>(n)]));
+    }
+    r->launch(step);
+    for (const auto& s : r->take().slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+  }
+  for (int i = 0; i < 11; ++i)
+    expect_greedy(prompts[static_cast<size_t>(i)], out[static_cast<size_t>(i)], str_cat(GetParam(), " sequence ", i));
+}
+
+TEST_P(CudaRunnerTest, LogprobsOfPromptAndSamples) {
+  const auto tokens = prompt(90, 8);
+  TextModelDriver::Options o;
+  o.max_logit_rows = 128;
+  TextModelDriver driver(config_, weights_, o);
+  const auto host = driver.step({{0, tokens, true}});
+  const auto host_logprob = [&](size_t row, TokenId token) {
+    const auto& x = host[row];
+    double total = 0;
+    for (const float v : x) total += std::exp(static_cast<double>(v));
+    return static_cast<double>(x[static_cast<size_t>(token)]) - std::log(total);
+  };
+  const auto r = runner();
+  Step step;
+  SlotOpen s = open(0, tokens, 3);
+  s.sampler.logprobs.prompt_start = 1;
+  step.opens = {s};
+  add_pages(step, 0);
+  step.slices = {slice(0, tokens)};
+  step.slices[0].prompt_logprob_begin = 1;
+  step.slices[0].prompt_logprob_end = 90;
+  r->launch(step);
+  const auto result = r->take();
+  ASSERT_EQ(result.slots.size(), 1u);
+  const auto& scores = result.slots[0].prompt_logprobs;
+  ASSERT_EQ(scores.size(), 89u);
+  double sum = 0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double want = host_logprob(i, tokens[i + 1]);
+    EXPECT_NEAR(scores[i].logprob, want, 0.8) << i;
+    sum += std::abs(scores[i].logprob - want);
+    EXPECT_EQ(scores[i].top.size(), 3u);
+  }
+  EXPECT_LT(sum / 89, 0.12) << "mean difference of log-probabilities";
+  ASSERT_EQ(result.slots[0].logprobs.size(), 1u);
+  EXPECT_EQ(result.slots[0].logprobs[0].top.at(0).token, result.slots[0].tokens.at(0));
+  EXPECT_NEAR(result.slots[0].logprobs[0].logprob, host_logprob(89, result.slots[0].tokens.at(0)), 0.8);
+}
+
+TEST_P(CudaRunnerTest, ForksContinueFromOnePrompt) {
+  const auto tokens = prompt(70, 5);
+  const auto r = runner();
+  Step step;
+  step.opens = {open(0, tokens), open(1, tokens), open(2, tokens)};
+  add_pages(step, 0);
+  step.slices = {slice(0, tokens)};
+  step.slices[0].sample_slots = {0, 1, 2};
+  r->launch(step);
+  auto result = r->take();
+  ASSERT_EQ(result.slots.size(), 3u);
+  std::vector<std::vector<TokenId>> out(3);
+  for (const auto& s : result.slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+  // The first page is shared, the second (partly filled) copied.
+  Step next;
+  for (int slot = 1; slot < 3; ++slot) {
+    for (const KvPool pool : {KvPool::kFull, KvPool::kSliding}) {
+      PageId& fresh = pool == KvPool::kFull ? next_full_ : next_sliding_;
+      next.pages.push_back({slot, pool, 0, 0});
+      next.copies.push_back({pool, 1, fresh});
+      next.pages.push_back({slot, pool, 1, fresh++});
+    }
+  }
+  for (int slot = 0; slot < 3; ++slot) next.slices.push_back(slice(slot, {}));
+  for (int i = 0; i < 6; ++i) {
+    r->launch(next);
+    next.pages.clear();
+    next.copies.clear();
+    for (const auto& s : r->take().slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+  }
+  EXPECT_EQ(out[1], out[0]);
+  EXPECT_EQ(out[2], out[0]);
+  expect_greedy(tokens, out[0], "forks");
+}
+
+INSTANTIATE_TEST_SUITE_P(Members, CudaRunnerTest, ::testing::Values("e2b", "e4b", "12b", "26b-a4b", "31b"),
+                         [](const auto& param) {
+                           std::string name = param.param;
+                           for (char& c : name)
+                             if (c == '-') c = '_';
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace carat
