@@ -381,7 +381,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {.names = "--nnodes", .kind = kInt, .mark = kRefuses, .fallback = "1", .min = 1, .help = "one host only"},
     {.names = "--node-rank", .kind = kInt, .mark = kRefuses, .fallback = "0", .min = 0, .help = "one host only"},
     {.names = "--dist-init-addr --nccl-init-addr", .mark = kAccepts},
-    {.names = "--base-gpu-id", .kind = kInt, .mark = kAccepts, .fallback = "0", .min = 0},
+    {.names = "--base-gpu-id", .kind = kInt, .fallback = "0", .min = 0, .max = 1023, .help = "the GPU to compute on"},
     {.names = "--gpu-id-step", .kind = kInt, .mark = kAccepts, .fallback = "1", .min = 1},
     {.names = "--device",
      .fallback = "\"auto\"",

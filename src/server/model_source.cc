@@ -137,14 +137,22 @@ Result<LoadedModel> open_model(const ServerOptions& options) {
   return model;
 }
 
-Result<void> load_contents(const ServerOptions& options, LoadedModel& model) {
+uint64_t weight_seed(const ServerOptions& options) { return options.random_seed.value_or(kDummySeed); }
+
+Result<void> load_for_cpu(const ServerOptions& options, LoadedModel& model) {
+  if (model.weights) return {};
+  CARAT_TRY(model.weights, make_dummy_text_weights(model.config, weight_seed(options)));
+  return {};
+}
+
+Result<void> load_contents(const ServerOptions& options, bool on_gpu, LoadedModel& model) {
   if (options.load_format == LoadFormat::kScripted) {
     CARAT_TRY(model.script, load_script(*options.script));
     return {};
   }
   if (options.load_format == LoadFormat::kDummy || model.is_default) {
-    CARAT_TRY(model.weights, make_dummy_text_weights(model.config, options.random_seed.value_or(kDummySeed)));
-    return {};
+    if (on_gpu) return {};
+    return load_for_cpu(options, model);
   }
   CARAT_TRY(const auto folder, resolve_model_path(model.name, options.revision.value_or("main")));
   CARAT_TRY(model.weights, load_text_weights(folder, model.config));

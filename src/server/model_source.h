@@ -24,15 +24,18 @@ struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;
   ChatFamily family = ChatFamily::kSmall;
   int context_length = 0;
-  std::shared_ptr<const TextWeights> weights;  ///< null for a script
+  std::shared_ptr<const TextWeights> weights;  ///< null for a script, and for seeded weights on a GPU
   std::vector<ScriptRule> script;              ///< with --load-format scripted
   bool is_default = false;                     ///< the built-in miniature
 };
 
 /// Everything but the weights: fast. Logs what a user should know. Errors: as of the parts, naming file and reason.
 Result<LoadedModel> open_model(const ServerOptions& options);
-/// Weights or script, as --load-format says.
-Result<void> load_contents(const ServerOptions& options, LoadedModel& model);
+/// Weights or script, as --load-format says. Seeded weights are not made for a GPU, which makes its own.
+Result<void> load_contents(const ServerOptions& options, bool on_gpu, LoadedModel& model);
+/// Makes up what load_contents() left to a GPU, after all.
+Result<void> load_for_cpu(const ServerOptions& options, LoadedModel& model);
+uint64_t weight_seed(const ServerOptions& options);
 
 /// `override_json` over `config`, objects member by member.
 void merge_json(Json& config, const Json& override_json);

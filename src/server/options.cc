@@ -429,6 +429,7 @@ void read_scheduling_flags(const Values& values, ServerOptions& o) {
   o.disable_radix_cache = values.on("--disable-radix-cache");
   if (const auto seed = values.maybe_long("--random-seed")) o.random_seed = static_cast<uint64_t>(*seed);
   o.device = device_from(values.text("--device"));
+  o.base_gpu_id = values.integer("--base-gpu-id");
   o.cpu_threads = values.maybe_integer("--cpu-threads");
   o.tp_size = values.integer("--tp-size");
   o.dp_size = values.integer("--dp-size");
@@ -593,8 +594,6 @@ Result<void> check_supported(const ServerOptions& o) {
     return missing(str_cat("--speculative-algorithm ", *o.speculative_algorithm,
                            " (multi-token prediction) is not in "
                            "this build; leave the --speculative-* flags out (answers are the same)"));
-  if (o.device == DeviceChoice::kCuda)
-    return missing("--device cuda: this build has no CUDA backend; use --device cpu or auto");
   return {};
 }
 

@@ -102,6 +102,7 @@ struct ServerOptions {
   std::optional<uint64_t> random_seed;
   // Devices
   DeviceChoice device = DeviceChoice::kAuto;
+  int base_gpu_id = 0;
   std::optional<int> cpu_threads;
   int tp_size = 1, dp_size = 1, ep_size = 1;
   // Speculation
@@ -121,7 +122,7 @@ struct ParsedCommandLine {
 /// `args` without program and subcommand. Values, types and ranges are checked; nothing but a --config file is opened.
 ParsedCommandLine parse_serve_command(std::span<const std::string> args);
 
-/// Refuses legal options whose feature is not in this build: more than one device, speculative decoding, CUDA.
+/// Refuses legal options whose feature is not in this build: more than one device, speculative decoding.
 /// Errors: kUnsupported, naming the flag and what to leave out.
 Result<void> check_supported(const ServerOptions& options);
 

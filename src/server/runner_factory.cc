@@ -1,6 +1,7 @@
 #include "server/runner_factory.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
 #include <random>
 #include <thread>
@@ -8,8 +9,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "engine/cpu_runner.h"
+#include "engine/cuda_runner.h"
 #include "engine/memory_budget.h"
 #include "engine/scripted_runner.h"
+#include "tensor/cuda/gpu_info.h"
 #include "weights/host_memory.h"
 
 namespace carat {
@@ -122,6 +125,42 @@ Result<RunnerPlan> make_cpu(const ServerOptions& options, const LoadedModel& mod
   return plan;
 }
 
+// A GPU's step takes prompts in pieces that keep it busy without stopping the decoding sequences for long.
+constexpr int kGpuChunk = 2048;
+constexpr int kGpuStepTokens = 4096;
+constexpr int kGpuSlots = 256;
+constexpr double kDefaultGpuFraction = 0.88;
+constexpr int kMinComputeCapability = 90;
+
+Result<RunnerPlan> make_gpu(const ServerOptions& options, int gpu, const LoadedModel& model) {
+  CudaRunnerOptions cuda;
+  cuda.device = gpu;
+  cuda.mem_fraction = options.mem_fraction_static.value_or(kDefaultGpuFraction);
+  cuda.max_total_tokens = options.max_total_tokens.value_or(0);
+  cuda.max_slots = options.max_running_requests.value_or(kGpuSlots);
+  cuda.max_step_tokens = std::min(options.max_prefill_tokens, kGpuStepTokens) + cuda.max_slots;
+  cuda.max_context = model.context_length;
+  cuda.suppressed_token_ids = model.config.generation.suppress_token_ids;
+  CARAT_TRY(auto runner, CudaRunner::create(model.config, model.weights, weight_seed(options), cuda));
+  const CudaBudget& budget = runner->budget();
+  const auto gib = [](int64_t bytes) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.2f", static_cast<double>(bytes) / (1 << 30));
+    return std::string(text);
+  };
+  log_info("GPU ", gpu, " memory: weights ", gib(budget.weights), " GB, workspace ", gib(budget.workspace),
+           " GB, K/V pool of full layers ", gib(budget.full_pool), " GB, of sliding layers ", gib(budget.sliding_pool),
+           " GB, left ", gib(budget.free_after), " of ", gib(budget.total),
+           " GB. Large products: ", budget.matmul_library, ".");
+  RunnerPlan plan;
+  plan.on_gpu = true;
+  plan.max_step_tokens = cuda.max_step_tokens;
+  plan.kv_bytes = budget.full_pool + budget.sliding_pool;
+  plan.available_bytes = budget.free_after;
+  plan.runner = std::move(runner);
+  return plan;
+}
+
 SchedulePolicy policy_from(std::string_view name) {
   if (name == "lpm") return SchedulePolicy::kLpm;
   if (name == "lof") return SchedulePolicy::kLof;
@@ -135,8 +174,43 @@ uint64_t random_seed() {
 
 }  // namespace
 
-Result<RunnerPlan> make_runner(const ServerOptions& options, const LoadedModel& model) {
+Result<std::optional<int>> choose_gpu(const ServerOptions& options) {
+  const bool wanted = options.device == DeviceChoice::kCuda;
+  const auto refuse = [wanted](Error error) -> Result<std::optional<int>> {
+    if (wanted) return error;
+    if (built_with_cuda()) log_info(error.message, "; computing on the CPU.");
+    return std::optional<int>();
+  };
+  if (options.device == DeviceChoice::kCpu || options.load_format == LoadFormat::kScripted) return std::optional<int>();
+  if (!built_with_cuda())
+    return refuse({Errc::kUnsupported,
+                   "--device cuda: this program was built without CUDA code; use --device cpu, or build with "
+                   "scripts/build --cuda on"});
+  const auto gpus = list_gpus();
+  if (!gpus) return refuse(gpus.error());
+  if (gpus->empty())
+    return refuse({Errc::kUnavailable, "No GPU was found (no driver, or no device visible to this process)"});
+  if (options.base_gpu_id >= static_cast<int>(gpus->size()))
+    return refuse({Errc::kInvalidArgument, str_cat("--base-gpu-id ", options.base_gpu_id, ": this machine has ",
+                                                   gpus->size(), " GPUs, numbered from 0")});
+  const GpuInfo& gpu = (*gpus)[static_cast<size_t>(options.base_gpu_id)];
+  if (gpu.compute_capability < kMinComputeCapability)
+    return refuse({Errc::kUnsupported,
+                   str_cat("GPU ", gpu.index, " (", gpu.name, ") has compute capability ", gpu.compute_capability / 10,
+                           ".", gpu.compute_capability % 10, ", and the kernels need 9.0 (Hopper) or later")});
+  log_info("GPU ", gpu.index, ": ", gpu.name, ", ", gpu.memory_bytes >> 20, " MiB.");
+  return std::optional<int>(gpu.index);
+}
+
+Result<RunnerPlan> make_runner(const ServerOptions& options, std::optional<int> gpu, LoadedModel& model) {
   if (options.load_format == LoadFormat::kScripted) return make_scripted(options, model);
+  if (gpu) {
+    auto plan = make_gpu(options, *gpu, model);
+    if (plan || options.device == DeviceChoice::kCuda) return plan;
+    if (plan.error().code != Errc::kUnsupported) return plan;
+    log_warning(plan.error().message, "; computing on the CPU.");
+  }
+  CARAT_TRY_VOID(load_for_cpu(options, model));
   return make_cpu(options, model);
 }
 
@@ -145,7 +219,9 @@ EngineOptions engine_options(const ServerOptions& options, const LoadedModel& mo
   EngineOptions engine;
   engine.max_running = options.max_running_requests.value_or(0);
   engine.max_queued = options.max_queued_requests.value_or(0);
-  engine.chunked_prefill_size = options.chunked_prefill_size.value_or(scripted ? -1 : kCpuChunk);
+  engine.chunked_prefill_size = options.chunked_prefill_size.value_or(scripted      ? -1
+                                                                      : plan.on_gpu ? kGpuChunk
+                                                                                    : kCpuChunk);
   engine.max_prefill_tokens = std::min(options.max_prefill_tokens, plan.max_step_tokens);
   engine.prefix_cache = !options.disable_radix_cache;
   engine.policy = policy_from(options.schedule_policy);

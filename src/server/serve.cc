@@ -147,8 +147,9 @@ class Server {
   }
 
   Result<void> load() {
-    CARAT_TRY_VOID(load_contents(options_, model_));
-    CARAT_TRY(auto plan, make_runner(options_, model_));
+    CARAT_TRY(const auto gpu, choose_gpu(options_));
+    CARAT_TRY_VOID(load_contents(options_, gpu.has_value(), model_));
+    CARAT_TRY(auto plan, make_runner(options_, gpu, model_));
     const int64_t kv_bytes = plan.kv_bytes;
     const EngineOptions engine = engine_options(options_, model_, plan);
     log_capacity(engine, plan);
