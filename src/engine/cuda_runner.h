@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct CudaRunnerOptions {
   int max_context = 0;           ///< 0: the model's
   bool graphs = true;            ///< replay captured graphs for decode steps
   bool dependent_launches = true;
+  std::optional<int> skinny_tokens;  ///< cuda::Launch::skinny_tokens, for measurements
   std::vector<TokenId> suppressed_token_ids;
 };
 

@@ -15,6 +15,10 @@ namespace {
 int decode_columns(const LayerConfig& c) { return c.num_heads / c.num_kv_heads <= 8 ? 8 : 16; }
 int prefill_columns(const LayerConfig& c) { return c.head_dim == 256 ? 64 : 32; }
 
+/// Rows that a matrix product runs over: padded, so that few shapes occur and each is planned once. Rows past the real
+/// ones hold leftovers, and what comes of them is not read.
+int padded(int rows) { return rows <= 64 ? (rows + 7) / 8 * 8 : (rows + 63) / 64 * 64; }
+
 /// The sizes that the scratch memory is cut by.
 struct Sizes {
   int64_t qkv = 0, heads = 0, ffn = 0, kv_heads = 0;
@@ -85,7 +89,7 @@ struct CudaTextModel::Impl {
   int64_t cut(char* base) {
     const Sizes s(config);
     Cutter c(base);
-    const int64_t t = max_tokens, r = max_logits, hid = config.hidden_size;
+    const int64_t t = padded(max_tokens), r = padded(max_logits), hid = config.hidden_size;
     h = c.take(2 * t * hid);
     x = c.take(2 * t * hid);
     z = c.take(2 * t * hid);
@@ -165,7 +169,7 @@ struct CudaTextModel::Impl {
   void compute_ple(const cuda::Launch& launch, const CudaRows& rows, const void* input, int first, int count) {
     const int p = config.ple_size, n = count * p, hid = config.hidden_size;
     const auto* w = static_cast<const char*>(weights.per_layer_model_projection) + int64_t{2} * first * p * hid;
-    cuda::linear(launch, ple_raw, n, input, hid, w, rows.num_rows, n, hid, cuda::Epilogue::kBf16);
+    cuda::linear(launch, ple_raw, n, input, hid, w, padded(rows.num_rows), n, hid, cuda::Epilogue::kBf16);
     cuda::ple_combine(launch, ple, ple_raw, weights.per_layer_projection_norm, weights.embed_tokens_per_layer,
                       static_cast<int64_t>(config.num_layers) * p, first, rows.ids, rows.num_rows, count, p,
                       static_cast<float>(std::pow(static_cast<double>(hid), -0.5)), std::sqrt(static_cast<float>(p)),
@@ -286,7 +290,8 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
     const int q_width = c.num_heads * c.head_dim;
     const int qkv_width = q_width + kv_heads * c.head_dim * (c.k_is_v ? 1 : 2);
 
-    cuda::linear(launch, m.qkv, qkv_width, m.x, hid, w.qkv, rows->num_rows, qkv_width, hid, cuda::Epilogue::kBf16);
+    cuda::linear(launch, m.qkv, qkv_width, m.x, hid, w.qkv, padded(rows->num_rows), qkv_width, hid,
+                 cuda::Epilogue::kBf16);
     cuda::QkvParams p{};
     p.qkv = m.qkv;
     p.q = m.q;
@@ -330,19 +335,19 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
     const int t = rows->num_rows;
     if (t == 0) return;  // a chunk that ends no prompt: nothing above is wanted
     m.attend(launch, c, i, pool, queries, m.attn, *rows);
-    cuda::linear(launch, m.y, hid, m.attn, q_width, w.o, t, hid, q_width, cuda::Epilogue::kBf16);
+    cuda::linear(launch, m.y, hid, m.attn, q_width, w.o, padded(t), hid, q_width, cuda::Epilogue::kBf16);
     m.observe("attn", i, m.y, t, hid);
     cuda::add_norm(launch, h, m.x, m.y, w.post_attention_layernorm, w.pre_feedforward_layernorm, 1.0f, t, hid, eps);
 
     const auto mlp = [&] {
       const int f = c.intermediate_size;
-      if (t <= cuda::kSkinnyTokens) {
+      if (t <= launch.skinny_tokens) {
         cuda::linear(launch, m.act, f, m.x, hid, w.gate_up, t, 2 * f, hid, cuda::Epilogue::kGeglu);
       } else {
-        cuda::linear(launch, m.gate_up, 2 * f, m.x, hid, w.gate_up, t, 2 * f, hid, cuda::Epilogue::kBf16);
+        cuda::linear(launch, m.gate_up, 2 * f, m.x, hid, w.gate_up, padded(t), 2 * f, hid, cuda::Epilogue::kBf16);
         cuda::geglu_interleaved(launch, m.act, m.gate_up, t, f);
       }
-      cuda::linear(launch, m.y, hid, m.act, f, w.down, t, hid, f, cuda::Epilogue::kBf16);
+      cuda::linear(launch, m.y, hid, m.act, f, w.down, padded(t), hid, f, cuda::Epilogue::kBf16);
     };
     const void* next =
         i + 1 < num_layers ? m.weights.layers[static_cast<size_t>(i) + 1].input_layernorm : m.weights.norm;
@@ -354,7 +359,7 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
       const int e = moe.num_experts;
       cuda::router_norm(launch, m.z, h, w.router_scale, static_cast<float>(std::pow(static_cast<double>(hid), -0.5)), t,
                         hid, eps, m.moe_counts, e);
-      cuda::linear(launch, m.moe_logits, e, m.z, hid, w.router, t, e, hid, cuda::Epilogue::kBf16);
+      cuda::linear(launch, m.moe_logits, e, m.z, hid, w.router, padded(t), e, hid, cuda::Epilogue::kBf16);
       cuda::route(launch, m.moe_ids, m.moe_weights, m.moe_counts, m.moe_lists, m.max_tokens, m.moe_logits,
                   w.per_expert_scale, rows->slots, t, e, moe.top_k);
       cuda::rms_norm(launch, m.moe_in, h, w.pre_feedforward_layernorm_2, t, hid, eps);
@@ -385,9 +390,10 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
     if (has_ple) {
       const int p_size = config.ple_size;
       const char* ple_rows = static_cast<const char*>(m.ple) + int64_t{2} * (i - ple_first) * p_size;
-      cuda::linear(launch, m.ple_gate, p_size, h, hid, w.ple_gate, t, p_size, hid, cuda::Epilogue::kBf16);
+      cuda::linear(launch, m.ple_gate, p_size, h, hid, w.ple_gate, padded(t), p_size, hid, cuda::Epilogue::kBf16);
       cuda::gelu_mul_rows(launch, m.ple_gate, ple_rows, static_cast<int64_t>(ple_count) * p_size, t, p_size);
-      cuda::linear(launch, m.y, hid, m.ple_gate, p_size, w.ple_projection, t, hid, p_size, cuda::Epilogue::kBf16);
+      cuda::linear(launch, m.y, hid, m.ple_gate, p_size, w.ple_projection, padded(t), hid, p_size,
+                   cuda::Epilogue::kBf16);
       cuda::add_norm(launch, h, m.x, m.y, w.ple_norm, next, w.layer_scalar, t, hid, eps);
     }
     m.observe("out", i, h, t, hid);
@@ -398,7 +404,7 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
     cuda::gather_rows(launch, m.z, m.x, step.logit_rows, step.num_logits, hid);
     final_rows = m.z;
   }
-  cuda::linear(launch, m.logits, config.vocab_size, final_rows, hid, m.weights.embed_tokens, step.num_logits,
+  cuda::linear(launch, m.logits, config.vocab_size, final_rows, hid, m.weights.embed_tokens, padded(step.num_logits),
                config.vocab_size, hid, cuda::Epilogue::kBf16);
   cuda::softcap_argmax(launch, m.argmax, m.logits, step.num_logits, config.vocab_size,
                        static_cast<float>(config.final_logit_softcapping), m.banned, m.num_banned, m.cap_scratch);

@@ -1,14 +1,13 @@
 // Contract   cuda_ops.h attention. Head size 256 or 512, pages of 64 tokens.
 // Mapping    a block owns a tile (consecutive tokens of one sequence, the query heads of one K/V head packed beside
-// each other: `kCols` columns) and
-//            a share of its keys. Keys are the M operand: S^T = K Q^T, O^T = V^T P^T, so no rows are padded when one
-//            token decodes. Tiles of kKeys keys stream through two stages; four warps load, eight multiply. The block
-//            that arrives last merges the shares in order.
+//            each other: kCols columns) and a share of its keys. Keys are the M operand: S^T = K Q^T, O^T = V^T P^T,
+//            so no rows are padded when one token decodes. Tiles of kKeys keys stream through two stages; four warps
+//            load, eight multiply. The block that arrives last merges the shares in order.
 // Resources  384 threads; D 256: 64 keys a tile, D 512: 32 keys; 150 to 220 KB of shared memory.
 // Roofline   decode: bytes = keys * D * 4 per K/V head. Prefill: 4 * D flops per key, head and query.
 // Numerics   q.k and softmax f32, probabilities rounded to bf16 for the value product (as in the flash kernels of the
-// reference), f32 sums, one
-//            rounding. The key ranges of splits depend on the number of splits, tiles of keys are aligned to positions.
+//            reference), f32 sums, one rounding. The key ranges of shares depend on their number; tiles of keys are
+//            aligned to positions.
 // Reference  ops/ref/attention.cc                   Test  ops/cuda/cuda_ops_test.cc
 #include <algorithm>
 
@@ -96,7 +95,8 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const Params p) 
   const int key_end = tile.position + tile.num_tokens;
   const int key_begin = p.window > 0 ? max(0, tile.position - p.window + 1) : 0;
   const int first_tile = key_begin / L::kKeys, num_tiles = (key_end + L::kKeys - 1) / L::kKeys - first_tile;
-  const int per_split = (num_tiles + p.splits - 1) / p.splits;
+  // No share is smaller than 128 keys: merging more shares costs more than it saves.
+  const int per_split = max((num_tiles + p.splits - 1) / p.splits, 128 / L::kKeys);
   const int t_begin = first_tile + min(num_tiles, split * per_split);
   const int t_end = first_tile + min(num_tiles, (split + 1) * per_split);
   const int used_splits = (num_tiles + per_split - 1) / per_split;

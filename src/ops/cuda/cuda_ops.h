@@ -16,6 +16,8 @@ struct Launch {
   int num_sms = 132;
   bool dependent =
       true;  ///< programmatic dependent launch (a kernel starts loading weights while the one before drains)
+  /// Up to so many tokens linear_skinny is used although cuBLASLt is there (docs/perf.md: not faster yet).
+  int skinny_tokens = 0;
   void* workspace = nullptr;  ///< workspace_bytes(num_sms); shared by the launches of one stream; zeroed once at start
 };
 int64_t workspace_bytes(int num_sms);
@@ -30,8 +32,6 @@ enum class Epilogue : int {
 void linear_skinny(const Launch& launch, void* y, int64_t y_stride, const void* x, int64_t x_stride, const void* w,
                    int num_tokens, int n, int k, Epilogue epilogue);
 
-/// Up to so many tokens linear_skinny is faster than cuBLASLt (measured, docs/perf.md).
-inline constexpr int kSkinnyTokens = 4;
 /// The same product for any number of tokens (kBf16 and kF32): cuBLASLt where it is found at run time, else
 /// linear_skinny piece by piece.
 void linear(const Launch& launch, void* y, int64_t y_stride, const void* x, int64_t x_stride, const void* w,

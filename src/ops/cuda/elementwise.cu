@@ -1,8 +1,11 @@
 // Contract   cuda_ops.h: embed, the norm family, q/k/v norm with RoPE and page store, per-layer embeddings, GEGLU,
-// router, gather, soft cap. Mapping    a block per token row (norms; the row stays in registers between its passes), a
-// warp per head or per-layer vector, 16-byte accesses. Roofline   a few KB per token: launch-bound in decode, L2-bound
-// in prefill. Numerics   sums in f32 in an order that depends on the row length only; every named intermediate rounded
-// to bf16 (text.md). Reference  ops/ref/                               Test  ops/cuda/cuda_ops_test.cc
+//            router, gather, soft cap, a step's small changes.
+// Mapping    a block per token row (norms; the row stays in registers between its passes), a warp per head or per-
+//            layer vector, 16-byte accesses.
+// Roofline   a few KB per token: launch-bound in decode, L2-bound in prefill.
+// Numerics   sums in f32 in an order that depends on the row length only; every named intermediate rounded to bf16
+//            (text.md).
+// Reference  ops/ref/                               Test  ops/cuda/cuda_ops_test.cc
 #include <cfloat>
 
 #include "ops/cuda/launch.cuh"

@@ -1,7 +1,6 @@
 // Contract   cuda_ops.h linear. Any number of tokens.
-// Mapping    up to 4 tokens: linear_skinny. More: cuBLASLt, opened at run time (it is not linked: 540 MB), the first
-// result of its heuristics per
-//            shape, kept; without it linear_skinny over pieces of 64 tokens.
+// Mapping    cuBLASLt, opened at run time (it is not linked: 540 MB), the first result of its heuristics per shape,
+//            kept; without it linear_skinny over pieces of 64 tokens.
 // Numerics   cuBLASLt sums in f32 in an order of its own that may depend on the number of tokens.
 // Test       ops/cuda/cuda_ops_test.cc
 #include <cublasLt.h>
@@ -163,7 +162,7 @@ bool cublaslt_available(const char** detail) {
 void linear(const Launch& launch, void* y, int64_t y_stride, const void* x, int64_t x_stride, const void* w,
             int num_tokens, int n, int k, Epilogue epilogue) {
   if (num_tokens == 0) return;
-  if (num_tokens <= kSkinnyTokens || epilogue == Epilogue::kGeglu || !library().ok) {
+  if (num_tokens <= launch.skinny_tokens || epilogue == Epilogue::kGeglu || !library().ok) {
     const int64_t y_size = epilogue == Epilogue::kF32 ? 4 : 2;
     for (int t = 0; t < num_tokens; t += 64)
       linear_skinny(launch, static_cast<char*>(y) + t * y_stride * y_size, y_stride,

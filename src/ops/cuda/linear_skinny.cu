@@ -1,15 +1,14 @@
 // Contract   cuda_ops.h linear_skinny, experts. 1 <= tokens per group <= 64, K % 16 == 0, 16-byte rows.
-// Mapping    weights are the M operand (64 rows a tile), tokens the N operand (8 * NT columns). The stages (tile, chunk
-// of 128 k) of the whole product
-//            are dealt in contiguous ranges over one block per SM. Four producer warps stream stages into a ring in
-//            shared memory, eight warps multiply: four groups of 16 rows times two halves of the chunk. A tile cut by a
-//            range border is summed through global memory by the block that arrives last, in block order, so the result
-//            is the same in every run.
+// Mapping    weights are the M operand (64 rows a tile), tokens the N operand (8 * NT columns). The stages (tile,
+//            chunk of 128 k) of the whole product are dealt in contiguous ranges over one block per SM. Four producer
+//            warps stream stages into a ring in shared memory, eight warps multiply: four groups of 16 rows times two
+//            halves of the chunk. A tile cut by a range border is summed through global memory by the block that
+//            arrives last, in block order, so the result is the same in every run.
 // Resources  one block of 384 threads per SM; ring of 170 to 200 KB.
-// Roofline   bytes = 2*N*K (+ tokens); memory-bound up to 64 tokens. Weight loads start before the kernel's inputs are
-// ready (dependent launch). Numerics   f32 sums over k in an order that depends on N, K and the number of SMs, not on
-// the number of tokens. For experts it also
-//            depends on how many of them have tokens.
+// Roofline   bytes = 2*N*K (+ tokens); memory-bound up to 64 tokens. Weight loads start before the kernel's inputs
+//            are ready (dependent launch).
+// Numerics   f32 sums over k in an order that depends on N, K and the number of SMs, not on the number of tokens. For
+//            experts it also depends on how many of them have tokens.
 // Reference  ops/ref/linear.cc, experts.cc           Test  ops/cuda/cuda_ops_test.cc
 #include <algorithm>
 
@@ -127,43 +126,79 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_kernel(const Params p) {
     const uint64_t policy = evict_first_policy();
     const uint32_t ring_base = smem_addr(ring) + static_cast<uint32_t>(row * kPitch + piece * 16);
     constexpr int kRowStep = kProducers / 16;
-    const auto load_weights = [&](int s) {
-      const Tile t = tile_of(s / chunks);
-      const int k0 = (s % chunks) * kChunk + piece * 8;
-      if (k0 >= p.k) return;
-      const bf16* src = p.w + (static_cast<int64_t>(t.expert) * p.n + t.row0 + row) * p.k + k0;
-      const uint32_t dst = ring_base + static_cast<uint32_t>((s - begin) % L::kStages * L::kStageBytes);
-#pragma unroll
-      for (int r = 0; r < kRows / kRowStep; ++r)
-        if (t.row0 + row + r * kRowStep < p.n)
-          copy_async_16(dst + r * kRowStep * kPitch, src + static_cast<int64_t>(r * kRowStep) * p.k, policy);
+    // Where the next stage's weights and tokens come from. A tile's addresses are worked out once: stages are short.
+    struct Cursor {
+      int stage, chunk, tile;
+      const bf16* source;
+      Tile at;
     };
-    const auto load_tokens = [&](int s) {
-      const Tile t = tile_of(s / chunks);
-      const int k0 = (s % chunks) * kChunk + piece * 8;
-      const int slot = (s - begin) % L::kStages;
-      if (k0 < p.k) {
-        const uint32_t dst = ring_base + static_cast<uint32_t>(slot * L::kStageBytes + kRows * kPitch);
-        for (int i = row; i < t.num_tokens; i += kRowStep) {
-          int64_t x_row = i;
-          if constexpr (kGrouped) {
-            const int pair = p.lists[static_cast<int64_t>(t.expert) * p.capacity + t.first_token + i];
-            x_row = p.x_by_pair ? pair : pair / p.top_k;
-          }
-          copy_async_16(dst + static_cast<uint32_t>((i - row) * kPitch), p.x + x_row * p.x_stride + k0);
+    const auto enter_tile = [&](Cursor& c) { c.at = tile_of(c.tile); };
+    const auto advance = [&](Cursor& c) {
+      ++c.stage;
+      if (++c.chunk == chunks) {
+        c.chunk = 0;
+        ++c.tile;
+        return true;
+      }
+      return false;
+    };
+    Cursor w{begin, begin % chunks, begin / chunks, nullptr, {}};
+    const auto enter_weights = [&] {
+      enter_tile(w);
+      w.source = p.w + (static_cast<int64_t>(w.at.expert) * p.n + w.at.row0 + row) * p.k + piece * 8;
+    };
+    const auto load_weights = [&] {
+      const int k0 = w.chunk * kChunk;
+      if (k0 + piece * 8 < p.k) {
+        const bf16* src = w.source + k0;
+        const uint32_t dst = ring_base + static_cast<uint32_t>((w.stage - begin) % L::kStages * L::kStageBytes);
+        const int rows = p.n - w.at.row0 - row;
+#pragma unroll
+        for (int r = 0; r < kRows / kRowStep; ++r)
+          if (r * kRowStep < rows)
+            copy_async_16(dst + r * kRowStep * kPitch, src + static_cast<int64_t>(r * kRowStep) * p.k, policy);
+      }
+      if (advance(w) && w.stage < end) enter_weights();
+    };
+    Cursor x{begin, begin % chunks, begin / chunks, nullptr, {}};
+    const bf16* x_source[NT];  // of the token rows row, row + 8, ...; null past the last
+    const auto enter_tokens = [&] {
+      enter_tile(x);
+#pragma unroll
+      for (int j = 0; j < NT; ++j) {
+        const int i = row + j * kRowStep;
+        x_source[j] = nullptr;
+        if (i >= x.at.num_tokens) continue;
+        int64_t x_row = i;
+        if constexpr (kGrouped) {
+          const int pair = p.lists[static_cast<int64_t>(x.at.expert) * p.capacity + x.at.first_token + i];
+          x_row = p.x_by_pair ? pair : pair / p.top_k;
         }
+        x_source[j] = p.x + x_row * p.x_stride + piece * 8;
+      }
+    };
+    const auto load_tokens = [&] {
+      const int slot = (x.stage - begin) % L::kStages, k0 = x.chunk * kChunk;
+      if (k0 + piece * 8 < p.k) {
+        const uint32_t dst = ring_base + static_cast<uint32_t>(slot * L::kStageBytes + kRows * kPitch);
+#pragma unroll
+        for (int j = 0; j < NT; ++j)
+          if (x_source[j]) copy_async_16(dst + static_cast<uint32_t>(j * kRowStep * kPitch), x_source[j] + k0);
       }
       copies_arrive(&full[slot]);
+      if (advance(x) && x.stage < end) enter_tokens();
     };
     const int ahead = min(end, begin + L::kStages);
-    for (int s = begin; s < ahead; ++s) load_weights(s);
+    enter_weights();
+    for (int s = begin; s < ahead; ++s) load_weights();
     if constexpr (!kGrouped) pdl_wait();
-    for (int s = begin; s < ahead; ++s) load_tokens(s);
+    enter_tokens();
+    for (int s = begin; s < ahead; ++s) load_tokens();
     for (int s = ahead; s < end; ++s) {
       const int i = s - begin;
       mbar_wait(&empty[i % L::kStages], static_cast<uint32_t>((i / L::kStages - 1) & 1));
-      load_weights(s);
-      load_tokens(s);
+      load_weights();
+      load_tokens();
     }
     return;
   }
@@ -279,16 +314,35 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_kernel(const Params p) {
   }
 }
 
-/// y[t] = round(sum_j weights[t,j] * out[t * k + j]), j ascending.
-__global__ void combine_kernel(bf16* y, const bf16* out, const float* weights, int k, int c) {
+constexpr int kCombineThreads = 64;
+
+/// y[t] = round(sum_j weights[t,j] * out[t * k + j]), j ascending. Eight columns a thread.
+__global__ void __launch_bounds__(kCombineThreads)
+    combine_kernel(bf16* y, const bf16* out, const float* weights, int k, int c) {
   pdl_trigger();
   pdl_wait();
-  const int64_t t = blockIdx.x;
-  for (int i = threadIdx.x; i < c; i += blockDim.x) {
-    float sum = 0.0f;
-    for (int j = 0; j < k; ++j) sum += weights[t * k + j] * __bfloat162float(out[(t * k + j) * c + i]);
-    y[t * c + i] = __float2bfloat16_rn(sum);
+  const int64_t t = blockIdx.y;
+  const int i = 8 * (blockIdx.x * kCombineThreads + threadIdx.x);
+  if (i >= c) return;
+  float sum[8] = {};
+#pragma unroll 8
+  for (int j = 0; j < k; ++j) {
+    const uint4 raw = *reinterpret_cast<const uint4*>(out + (t * k + j) * c + i);
+    const float w = weights[t * k + j];
+    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      sum[2 * e] += w * __uint_as_float(words[e] << 16);
+      sum[2 * e + 1] += w * __uint_as_float(words[e] & 0xffff0000u);
+    }
   }
+  uint32_t words[4];
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const __nv_bfloat162 two = __floats2bfloat162_rn(sum[2 * e], sum[2 * e + 1]);
+    words[e] = *reinterpret_cast<const uint32_t*>(&two);
+  }
+  *reinterpret_cast<uint4*>(y + t * c + i) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
 template <int NT, Epilogue E, bool kGrouped>
@@ -379,8 +433,9 @@ void experts(const Launch& launch, const ExpertsParams& e) {
   p.k = e.f;
   p.x_by_pair = true;
   launch_for_tokens<Epilogue::kBf16, true>(launch, p, columns, launch.num_sms);
-  launch_kernel(launch, combine_kernel, dim3(e.num_tokens), dim3(256), 0, static_cast<bf16*>(e.y),
-                static_cast<const bf16*>(e.out), e.weights, e.k, e.c);
+  launch_kernel(launch, combine_kernel, dim3((e.c / 8 + kCombineThreads - 1) / kCombineThreads, e.num_tokens),
+                dim3(kCombineThreads), 0, static_cast<bf16*>(e.y), static_cast<const bf16*>(e.out), e.weights, e.k,
+                e.c);
 }
 
 }  // namespace carat::cuda
