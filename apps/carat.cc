@@ -10,6 +10,7 @@
 
 #include "apps/licenses.h"
 #include "base/str.h"
+#include "client/chat_ui.h"
 #include "client/load_generator.h"
 #include "server/options.h"
 #include "server/serve.h"
@@ -23,6 +24,7 @@ using Args = std::vector<std::string>;
 constexpr std::string_view kUsage =
     "usage: carat COMMAND [ARGS ...]\n\n"
     "  serve     serve a model over HTTP (SGLang's and OpenAI's API)\n"
+    "  chat      talk to a served model in the terminal\n"
     "  bench     measure a server as sglang.bench_serving does\n"
     "  inspect   describe a model folder or hub name: member, sizes, what fits in this machine\n"
     "  version   print the version\n"
@@ -79,6 +81,7 @@ int run_inspect(const Args& args) {
 
 int run(std::string_view command, const Args& args) {
   if (command == "serve") return run_serve(args);
+  if (command == "chat") return run_chat(args);
   if (command == "bench") return run_bench(args);
   if (command == "inspect") return run_inspect(args);
   if (command == "version" || command == "--version") return print(stdout, "carat " CARAT_VERSION "\n", 0);
