@@ -14,40 +14,40 @@
 
 namespace carat {
 
-struct ChatMessage {
+struct DialogMessage {
   std::string role;  ///< "system", "user" or "assistant"
   std::string content;
-  bool operator==(const ChatMessage&) const = default;
+  bool operator==(const DialogMessage&) const = default;
 };
 
-struct ChatRequest {
-  std::vector<ChatMessage> messages = {};
+struct DialogRequest {
+  std::vector<DialogMessage> messages = {};
   std::optional<bool> thinking = {};  ///< not set: the server's choice
   std::optional<int> max_tokens = {};
   std::optional<double> temperature = {};
   std::optional<double> top_p = {};
 };
 
-struct ChatAnswer {
+struct DialogAnswer {
   std::string finish_reason = {};
   std::optional<int> prompt_tokens = {};
   std::optional<int> completion_tokens = {};
 };
 
-class ChatBackend {
+class DialogBackend {
  public:
-  virtual ~ChatBackend() = default;
+  virtual ~DialogBackend() = default;
   /// The model's name, for the greeting. Errors: nobody answers.
   virtual Result<std::string> model() = 0;
   /// Blocks until the answer is complete, handing on each piece as it comes: reasoning, or content, the other is "".
   /// Errors: kCancelled soon after `stop` turns true; whatever the server says.
-  virtual Result<ChatAnswer> answer(
-      const ChatRequest& request,
+  virtual Result<DialogAnswer> answer(
+      const DialogRequest& request,
       const std::function<void(std::string_view reasoning, std::string_view content)>& on_piece,
       const std::atomic<bool>& stop) = 0;
 };
 
 /// Over /v1/chat/completions. `model` "" asks the server; `api_key` "" sends none.
-std::unique_ptr<ChatBackend> make_chat_http(const HttpUrl& base, std::string model, std::string api_key);
+std::unique_ptr<DialogBackend> make_chat_http(const HttpUrl& base, std::string model, std::string api_key);
 
 }  // namespace carat

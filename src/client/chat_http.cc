@@ -27,7 +27,7 @@ Error refusal(const HttpClientResponse& response) {
                                       message.empty() ? "" : ": ", message)};
 }
 
-Json to_body(const ChatRequest& request, const std::string& model) {
+Json to_body(const DialogRequest& request, const std::string& model) {
   Json messages = Json::array();
   for (const auto& m : request.messages) messages.push_back(Json::object({{"role", m.role}, {"content", m.content}}));
   Json body = Json::object({{"model", model},
@@ -41,7 +41,7 @@ Json to_body(const ChatRequest& request, const std::string& model) {
   return body;
 }
 
-class HttpChatBackend final : public ChatBackend {
+class HttpChatBackend final : public DialogBackend {
  public:
   HttpChatBackend(const HttpUrl& base, std::string model, const std::string& api_key)
       : client_(base), model_(std::move(model)) {
@@ -60,11 +60,11 @@ class HttpChatBackend final : public ChatBackend {
     return model_;
   }
 
-  Result<ChatAnswer> answer(const ChatRequest& request,
-                            const std::function<void(std::string_view, std::string_view)>& on_piece,
-                            const std::atomic<bool>& stop) override {
+  Result<DialogAnswer> answer(const DialogRequest& request,
+                              const std::function<void(std::string_view, std::string_view)>& on_piece,
+                              const std::atomic<bool>& stop) override {
     CARAT_TRY(const auto name, model());
-    ChatAnswer answer;
+    DialogAnswer answer;
     std::optional<Error> error;
     const auto on_event = [&](std::string_view, std::string_view data) {
       if (data == "[DONE]") return true;
@@ -85,7 +85,7 @@ class HttpChatBackend final : public ChatBackend {
  private:
   static Result<void> take(std::string_view data,
                            const std::function<void(std::string_view, std::string_view)>& on_piece,
-                           ChatAnswer& answer) {
+                           DialogAnswer& answer) {
     CARAT_TRY(const auto event, parse_json(data));
     if (event.contains("error")) return Error{Errc::kUnavailable, error_message(event)};
     if (const auto* usage = event.find("usage"); usage != nullptr && usage->is_object()) {
@@ -112,7 +112,7 @@ class HttpChatBackend final : public ChatBackend {
 
 }  // namespace
 
-std::unique_ptr<ChatBackend> make_chat_http(const HttpUrl& base, std::string model, std::string api_key) {
+std::unique_ptr<DialogBackend> make_chat_http(const HttpUrl& base, std::string model, std::string api_key) {
   return std::make_unique<HttpChatBackend>(base, std::move(model), api_key);
 }
 

@@ -15,12 +15,12 @@ using testing::EndsWith;
 using testing::HasSubstr;
 
 // Answers with the pieces it is given, "~" before those that are reasoning.
-class ScriptedChat final : public ChatBackend {
+class ScriptedDialog final : public DialogBackend {
  public:
   Result<std::string> model() override { return std::string("tiny"); }
-  Result<ChatAnswer> answer(const ChatRequest& request,
-                            const std::function<void(std::string_view, std::string_view)>& on_piece,
-                            const std::atomic<bool>& stop) override {
+  Result<DialogAnswer> answer(const DialogRequest& request,
+                              const std::function<void(std::string_view, std::string_view)>& on_piece,
+                              const std::atomic<bool>& stop) override {
     requests.push_back(request);
     for (const std::string& piece : pieces) {
       if (piece == "^C") {
@@ -33,24 +33,24 @@ class ScriptedChat final : public ChatBackend {
       }
     }
     if (!failure.empty()) return Error{Errc::kIo, failure};
-    return ChatAnswer{.finish_reason = finish_reason, .prompt_tokens = 3, .completion_tokens = 2};
+    return DialogAnswer{.finish_reason = finish_reason, .prompt_tokens = 3, .completion_tokens = 2};
   }
 
   std::vector<std::string> pieces{"Hel", "lo"};
   std::string failure, finish_reason = "stop";
   std::function<void()> interrupt;
-  std::vector<ChatRequest> requests;
+  std::vector<DialogRequest> requests;
 };
 
 class ChatSessionTest : public testing::Test {
  protected:
-  ChatSession make(bool styled = false, ChatRequest settings = {}, bool verbose = false) {
+  DialogSession make(bool styled = false, DialogRequest settings = {}, bool verbose = false) {
     backend_.interrupt = [this] { stop_ = true; };
-    return ChatSession(backend_,
-                       {.write = [this](std::string_view text) { out_ += text; }, .styled = styled, .verbose = verbose},
-                       std::move(settings), stop_);
+    return DialogSession(
+        backend_, {.write = [this](std::string_view text) { out_ += text; }, .styled = styled, .verbose = verbose},
+        std::move(settings), stop_);
   }
-  ScriptedChat backend_;
+  ScriptedDialog backend_;
   std::string out_;
   std::atomic<bool> stop_{false};
 };
@@ -62,8 +62,9 @@ TEST_F(ChatSessionTest, KeepsTheConversation) {
   EXPECT_TRUE(session.take_line("again"));
   EXPECT_TRUE(session.take_line(""));
   ASSERT_EQ(backend_.requests.size(), 2U);
-  EXPECT_THAT(backend_.requests[1].messages,
-              ElementsAre(ChatMessage{"user", "hi"}, ChatMessage{"assistant", "Hello"}, ChatMessage{"user", "again"}));
+  EXPECT_THAT(
+      backend_.requests[1].messages,
+      ElementsAre(DialogMessage{"user", "hi"}, DialogMessage{"assistant", "Hello"}, DialogMessage{"user", "again"}));
 }
 
 TEST_F(ChatSessionTest, ShowsReasoningDimOrMarked) {
@@ -83,7 +84,7 @@ TEST_F(ChatSessionTest, CtrlCKeepsWhatWasSaid) {
   auto session = make();
   session.take_line("hi");
   EXPECT_EQ(out_, "Hel\n[stopped]\n");
-  EXPECT_EQ(session.state().messages.back(), (ChatMessage{"assistant", "Hel"}));
+  EXPECT_EQ(session.state().messages.back(), (DialogMessage{"assistant", "Hel"}));
   backend_.pieces = {"on"};
   session.take_line("go on");
   EXPECT_THAT(out_, EndsWith("on\n"));  // the old Ctrl-C does not stop the next answer
@@ -100,7 +101,7 @@ TEST_F(ChatSessionTest, AFailureTakesTheMessageBack) {
   EXPECT_TRUE(session.say("hi"));
   backend_.failure = "gone";
   session.take_line("/retry");
-  EXPECT_THAT(session.state().messages, ElementsAre(ChatMessage{"user", "hi"}, ChatMessage{"assistant", "Hello"}));
+  EXPECT_THAT(session.state().messages, ElementsAre(DialogMessage{"user", "hi"}, DialogMessage{"assistant", "Hello"}));
 }
 
 TEST_F(ChatSessionTest, Commands) {
@@ -112,9 +113,9 @@ TEST_F(ChatSessionTest, Commands) {
   session.take_line("/show");
   EXPECT_THAT(out_, HasSubstr("system: Be brief.\nuser: hi\nassistant: Hello\n"));
   session.take_line("/reset");
-  EXPECT_THAT(session.state().messages, ElementsAre(ChatMessage{"system", "Be brief."}));
+  EXPECT_THAT(session.state().messages, ElementsAre(DialogMessage{"system", "Be brief."}));
   session.take_line("/system You are\na cat.");
-  EXPECT_THAT(session.state().messages, ElementsAre(ChatMessage{"system", "You are\na cat."}));
+  EXPECT_THAT(session.state().messages, ElementsAre(DialogMessage{"system", "You are\na cat."}));
   session.take_line("/system");
   EXPECT_TRUE(session.state().messages.empty());
   session.take_line("/thinking on");
@@ -212,7 +213,7 @@ TEST(ChatHttp, TalksToAServer) {
     reasoning += r;
     content += c;
   };
-  ChatRequest request{.messages = {{"user", "hi"}}};
+  DialogRequest request{.messages = {{"user", "hi"}}};
   auto answer = backend->answer(request, on_piece, stop);
   ASSERT_TRUE(answer) << answer.error().message;
   EXPECT_EQ(reasoning, "hm");

@@ -61,16 +61,17 @@ std::string printable(std::string_view text) {
 
 // ---- the conversation ----
 
-ChatSession::ChatSession(ChatBackend& backend, ChatScreen screen, ChatRequest settings, std::atomic<bool>& stop)
+DialogSession::DialogSession(DialogBackend& backend, DialogScreen screen, DialogRequest settings,
+                             std::atomic<bool>& stop)
     : backend_(backend), screen_(std::move(screen)), request_(std::move(settings)), stop_(stop) {}
 
-void ChatSession::note(std::string_view text) {
+void DialogSession::note(std::string_view text) {
   screen_.write(screen_.styled ? str_cat(kDim, text, kPlain, "\n") : str_cat(text, "\n"));
 }
 
-void ChatSession::error(std::string_view text) { note(str_cat("error: ", text)); }
+void DialogSession::error(std::string_view text) { note(str_cat("error: ", text)); }
 
-bool ChatSession::take_line(std::string_view line) {
+bool DialogSession::take_line(std::string_view line) {
   const auto text = trim(line);
   if (text.empty()) return true;
   if (text.starts_with('/') && !text.starts_with("//")) return command(text);
@@ -78,7 +79,7 @@ bool ChatSession::take_line(std::string_view line) {
   return true;
 }
 
-bool ChatSession::command(std::string_view line) {
+bool DialogSession::command(std::string_view line) {
   const auto space = line.find_first_of(" \t\n");
   const auto name = line.substr(0, space);
   const auto value = space == std::string_view::npos ? std::string_view() : trim(line.substr(space));
@@ -106,26 +107,26 @@ bool ChatSession::command(std::string_view line) {
   return true;
 }
 
-void ChatSession::reset() {
+void DialogSession::reset() {
   std::erase_if(request_.messages, [](const auto& m) { return m.role != "system"; });
   note("The conversation begins anew.");
 }
 
-void ChatSession::set_system(std::string_view text) {
+void DialogSession::set_system(std::string_view text) {
   request_.messages.clear();
   if (!text.empty()) request_.messages.push_back({"system", std::string(text)});
   note(text.empty() ? "No system message. The conversation begins anew."
                     : "The system message is set. The conversation begins anew.");
 }
 
-void ChatSession::set_thinking(std::string_view value) {
+void DialogSession::set_thinking(std::string_view value) {
   if (value != "on" && value != "off") return error(str_cat("/thinking takes on or off, not '", value, "'"));
   request_.thinking = value == "on";
   note(str_cat("Thinking is ", value, "."));
 }
 
-void ChatSession::set_number(std::string_view name, std::string_view value, double low, double high,
-                             std::optional<double>& target) {
+void DialogSession::set_number(std::string_view name, std::string_view value, double low, double high,
+                               std::optional<double>& target) {
   double number = 0;
   if (value == "default")
     target.reset();
@@ -136,7 +137,7 @@ void ChatSession::set_number(std::string_view name, std::string_view value, doub
   note(str_cat("The ", name, " is ", value, "."));
 }
 
-void ChatSession::set_max_tokens(std::string_view value) {
+void DialogSession::set_max_tokens(std::string_view value) {
   int64_t number = 0;
   if (value == "default")
     request_.max_tokens.reset();
@@ -147,7 +148,7 @@ void ChatSession::set_max_tokens(std::string_view value) {
   note(str_cat("The longest answer is ", value, value == "default" ? "." : " tokens."));
 }
 
-void ChatSession::retry() {
+void DialogSession::retry() {
   auto& messages = request_.messages;
   if (messages.empty() || messages.back().role != "assistant") return error("there is nothing to answer again");
   auto old = std::move(messages.back());
@@ -155,19 +156,19 @@ void ChatSession::retry() {
   if (!answer()) messages.push_back(std::move(old));
 }
 
-void ChatSession::show_conversation() {
+void DialogSession::show_conversation() {
   for (const auto& m : request_.messages) note(str_cat(m.role, ": ", printable(m.content)));
   if (request_.messages.empty()) note("Nothing has been said.");
 }
 
-bool ChatSession::say(std::string text) {
+bool DialogSession::say(std::string text) {
   request_.messages.push_back({"user", std::move(text)});
   if (answer()) return true;
   request_.messages.pop_back();  // so that it can be said again, or something else instead
   return false;
 }
 
-bool ChatSession::answer() {
+bool DialogSession::answer() {
   stop_ = false;
   in_reasoning_ = false;
   at_line_start_ = true;
@@ -204,7 +205,7 @@ bool ChatSession::answer() {
   return true;
 }
 
-void ChatSession::show_piece(std::string_view reasoning, std::string_view content) {
+void DialogSession::show_piece(std::string_view reasoning, std::string_view content) {
   const auto show = [&](std::string_view text) {
     const auto clean = printable(text);
     if (clean.empty()) return;
@@ -222,7 +223,7 @@ void ChatSession::show_piece(std::string_view reasoning, std::string_view conten
   }
 }
 
-void ChatSession::end_reasoning() {
+void DialogSession::end_reasoning() {
   if (!in_reasoning_) return;
   in_reasoning_ = false;
   if (screen_.styled) screen_.write(kPlain);
@@ -235,27 +236,27 @@ void ChatSession::end_reasoning() {
 
 namespace {
 
-std::vector<Flag> chat_flags(ChatOptions& o) {
+std::vector<CliFlag> chat_flags(DialogOptions& o) {
   return {
-      Flag::text("--url", "URL", "of the server, default http://127.0.0.1:30000", o.url),
-      Flag::text("--model", "NAME", "default: the first of /v1/models", o.model),
-      Flag::text("--api-key", "KEY", "default: the environment's OPENAI_API_KEY", o.api_key),
-      Flag::text("--system", "TEXT", "the system message", o.system),
-      Flag::text("--thinking", "on|off", "let the model think before it answers; default: the server's choice",
-                 o.thinking),
+      CliFlag::text("--url", "URL", "of the server, default http://127.0.0.1:30000", o.url),
+      CliFlag::text("--model", "NAME", "default: the first of /v1/models", o.model),
+      CliFlag::text("--api-key", "KEY", "default: the environment's OPENAI_API_KEY", o.api_key),
+      CliFlag::text("--system", "TEXT", "the system message", o.system),
+      CliFlag::text("--thinking", "on|off", "let the model think before it answers; default: the server's choice",
+                    o.thinking),
       {"--prompt", "TEXT", "say this, print the answer and leave; -: what stdin holds",
        [&o](std::string_view v) -> Result<void> {
          o.prompt = std::string(v);
          o.has_prompt = true;
          return {};
        }},
-      Flag::integer("--max-tokens", "longest answer; default: the server's", 1, std::numeric_limits<int>::max(),
-                    [&o](int64_t v) { o.max_tokens = static_cast<int>(v); }),
-      Flag::number("--temperature", "default: the server's", 0, 100, o.temperature),
-      Flag::number("--top-p", "default: the server's", 0, 1, o.top_p),
-      Flag::toggle("--verbose", "tokens and speed after each answer", o.verbose),
-      Flag::toggle("--engine-only", "talk to an engine in this process, without HTTP; its options follow after --",
-                   o.engine_only),
+      CliFlag::integer("--max-tokens", "longest answer; default: the server's", 1, std::numeric_limits<int>::max(),
+                       [&o](int64_t v) { o.max_tokens = static_cast<int>(v); }),
+      CliFlag::number("--temperature", "default: the server's", 0, 100, o.temperature),
+      CliFlag::number("--top-p", "default: the server's", 0, 1, o.top_p),
+      CliFlag::toggle("--verbose", "tokens and speed after each answer", o.verbose),
+      CliFlag::toggle("--engine-only", "talk to an engine in this process, without HTTP; its options follow after --",
+                      o.engine_only),
   };
 }
 
@@ -349,7 +350,7 @@ bool wants_style() {
          std::string_view(terminal) != "dumb";
 }
 
-void converse(ChatSession& session, bool styled) {
+void converse(DialogSession& session, bool styled) {
   LineReader lines;
   const bool interactive = ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
   MessageReader messages(lines, interactive, styled);
@@ -371,8 +372,8 @@ void converse(ChatSession& session, bool styled) {
   }
 }
 
-ChatRequest to_settings(const ChatOptions& o) {
-  ChatRequest settings;
+DialogRequest to_settings(const DialogOptions& o) {
+  DialogRequest settings;
   if (!o.system.empty()) settings.messages.push_back({"system", o.system});
   if (!o.thinking.empty()) settings.thinking = o.thinking == "on";
   settings.max_tokens = o.max_tokens;
@@ -381,7 +382,8 @@ ChatRequest to_settings(const ChatOptions& o) {
   return settings;
 }
 
-Result<std::unique_ptr<ChatBackend>> make_backend(const ChatOptions& options, const ChatEngineFactory& make_engine) {
+Result<std::unique_ptr<DialogBackend>> make_backend(const DialogOptions& options,
+                                                    const DialogEngineFactory& make_engine) {
   if (options.engine_only) {
     if (!make_engine) return Error{Errc::kUnsupported, "--engine-only: this program has no engine in it"};
     return make_engine(options);
@@ -398,8 +400,8 @@ int report_error(const Error& error, int status) {
 
 }  // namespace
 
-Result<ChatOptions> parse_chat_options(std::span<const std::string> args) {
-  ChatOptions options;
+Result<DialogOptions> parse_chat_options(std::span<const std::string> args) {
+  DialogOptions options;
   const auto flags = chat_flags(options);
   CARAT_TRY_VOID(parse_flags(flags, args, options.engine_args));
   if (!options.thinking.empty() && options.thinking != "on" && options.thinking != "off")
@@ -411,13 +413,13 @@ Result<ChatOptions> parse_chat_options(std::span<const std::string> args) {
 }
 
 std::string chat_help() {
-  ChatOptions options;
+  DialogOptions options;
   return str_cat("usage: carat chat [options]\n\nTalks to a model in the terminal.\n\n",
                  flags_help(chat_flags(options)),
                  "  --help                          this text\n\nWithin a conversation:\n\n", kCommands, "\n");
 }
 
-int run_chat(std::span<const std::string> args, const ChatEngineFactory& make_engine) {
+int run_chat(std::span<const std::string> args, const DialogEngineFactory& make_engine) {
   const auto own = args.first(static_cast<size_t>(std::find(args.begin(), args.end(), "--") - args.begin()));
   if (std::find(own.begin(), own.end(), "--help") != own.end()) {
     write_out(chat_help());
@@ -432,8 +434,8 @@ int run_chat(std::span<const std::string> args, const ChatEngineFactory& make_en
 
   catch_interrupts();
   const bool styled = wants_style();
-  ChatSession session(**backend, {.write = write_out, .styled = styled, .verbose = options->verbose},
-                      to_settings(*options), interrupted);
+  DialogSession session(**backend, {.write = write_out, .styled = styled, .verbose = options->verbose},
+                        to_settings(*options), interrupted);
   if (options->has_prompt) {
     const auto text = options->prompt == "-" ? LineReader().rest() : options->prompt;
     return session.say(text) && !interrupted ? 0 : 1;

@@ -15,7 +15,7 @@
 namespace carat {
 
 /// Where a conversation is shown. Any of it may be a test's.
-struct ChatScreen {
+struct DialogScreen {
   std::function<void(std::string_view)> write;
   bool styled = false;   ///< a terminal: dim reasoning and notes; else they are marked by words
   bool verbose = false;  ///< after each answer its tokens and speed
@@ -23,16 +23,16 @@ struct ChatScreen {
 
 /// The conversation and its settings. One thread; `stop` may be set by a signal handler: it ends the answer that is
 /// being written, whose beginning stays in the conversation.
-class ChatSession {
+class DialogSession {
  public:
-  ChatSession(ChatBackend& backend, ChatScreen screen, ChatRequest settings, std::atomic<bool>& stop);
+  DialogSession(DialogBackend& backend, DialogScreen screen, DialogRequest settings, std::atomic<bool>& stop);
 
   /// A line of the user: a /command, or something to say. False when the user wants to leave.
   bool take_line(std::string_view line);
   /// Says something and shows the answer. False if there was none.
   bool say(std::string text);
 
-  const ChatRequest& state() const { return request_; }
+  const DialogRequest& state() const { return request_; }
 
  private:
   bool command(std::string_view line);
@@ -50,9 +50,9 @@ class ChatSession {
   void retry();
   void show_conversation();
 
-  ChatBackend& backend_;
-  const ChatScreen screen_;
-  ChatRequest request_;
+  DialogBackend& backend_;
+  const DialogScreen screen_;
+  DialogRequest request_;
   std::atomic<bool>& stop_;
   bool in_reasoning_ = false;
   bool at_line_start_ = true;
@@ -61,7 +61,7 @@ class ChatSession {
 /// `text` without what would steer a terminal: control characters except tab and newline.
 std::string printable(std::string_view text);
 
-struct ChatOptions {
+struct DialogOptions {
   std::string url = "http://127.0.0.1:30000";
   std::string model = {};
   std::string api_key = {};
@@ -78,14 +78,14 @@ struct ChatOptions {
 };
 
 /// Errors: kInvalidArgument naming the option, its value and what is allowed.
-Result<ChatOptions> parse_chat_options(std::span<const std::string> args);
+Result<DialogOptions> parse_chat_options(std::span<const std::string> args);
 std::string chat_help();
 
 /// Makes the backend of --engine-only.
-using ChatEngineFactory = std::function<Result<std::unique_ptr<ChatBackend>>(const ChatOptions&)>;
+using DialogEngineFactory = std::function<Result<std::unique_ptr<DialogBackend>>(const DialogOptions&)>;
 
 /// The command: `args` without the program's and the command's name. Returns the exit status: 0, 1 (failed), 2 (usage).
 /// Without a factory --engine-only is refused.
-int run_chat(std::span<const std::string> args, const ChatEngineFactory& make_engine = {});
+int run_chat(std::span<const std::string> args, const DialogEngineFactory& make_engine = {});
 
 }  // namespace carat

@@ -6,14 +6,15 @@
 
 namespace carat {
 
-Flag Flag::text(std::string name, std::string value, std::string help, std::string& target) {
+CliFlag CliFlag::text(std::string name, std::string value, std::string help, std::string& target) {
   return {std::move(name), std::move(value), std::move(help), [&target](std::string_view v) -> Result<void> {
             target = std::string(v);
             return {};
           }};
 }
 
-Flag Flag::integer(std::string name, std::string help, int64_t low, int64_t high, std::function<void(int64_t)> set) {
+CliFlag CliFlag::integer(std::string name, std::string help, int64_t low, int64_t high,
+                         std::function<void(int64_t)> set) {
   auto parse = [name, low, high, set = std::move(set)](std::string_view v) -> Result<void> {
     int64_t number = 0;
     if (!parse_int(v, number) || number < low || number > high)
@@ -25,7 +26,7 @@ Flag Flag::integer(std::string name, std::string help, int64_t low, int64_t high
   return {std::move(name), "N", std::move(help), std::move(parse)};
 }
 
-Flag Flag::number(std::string name, std::string help, double low, double high, double& target) {
+CliFlag CliFlag::number(std::string name, std::string help, double low, double high, double& target) {
   auto parse = [name, low, high, &target](std::string_view v) -> Result<void> {
     double number = 0;
     if (!parse_float(v, number) || !(number >= low && number <= high))
@@ -37,7 +38,7 @@ Flag Flag::number(std::string name, std::string help, double low, double high, d
   return {std::move(name), "X", std::move(help), std::move(parse)};
 }
 
-Flag Flag::toggle(std::string name, std::string help, bool& target) {
+CliFlag CliFlag::toggle(std::string name, std::string help, bool& target) {
   return {std::move(name), "", std::move(help), [&target](std::string_view) -> Result<void> {
             target = true;
             return {};
@@ -46,8 +47,8 @@ Flag Flag::toggle(std::string name, std::string help, bool& target) {
 
 namespace {
 
-Result<const Flag*> find_flag(std::span<const Flag> flags, std::string_view name) {
-  const Flag* found = nullptr;
+Result<const CliFlag*> find_flag(std::span<const CliFlag> flags, std::string_view name) {
+  const CliFlag* found = nullptr;
   std::string candidates;
   for (const auto& flag : flags) {
     if (flag.name == name) return &flag;
@@ -64,7 +65,7 @@ Result<const Flag*> find_flag(std::span<const Flag> flags, std::string_view name
 
 }  // namespace
 
-Result<void> parse_flags(std::span<const Flag> flags, std::span<const std::string> args,
+Result<void> parse_flags(std::span<const CliFlag> flags, std::span<const std::string> args,
                          std::vector<std::string>& rest) {
   for (size_t i = 0; i < args.size(); ++i) {
     const std::string_view arg = args[i];
@@ -74,7 +75,7 @@ Result<void> parse_flags(std::span<const Flag> flags, std::span<const std::strin
     }
     if (!arg.starts_with("--")) return Error{Errc::kInvalidArgument, str_cat("unexpected argument '", arg, "'")};
     const auto equals = arg.find('=');
-    CARAT_TRY(const Flag* flag, find_flag(flags, arg.substr(0, equals)));
+    CARAT_TRY(const CliFlag* flag, find_flag(flags, arg.substr(0, equals)));
     if (flag->value.empty()) {
       if (equals != std::string_view::npos)
         return Error{Errc::kInvalidArgument, str_cat(flag->name, " takes no value")};
@@ -89,7 +90,7 @@ Result<void> parse_flags(std::span<const Flag> flags, std::span<const std::strin
   return {};
 }
 
-std::string flags_help(std::span<const Flag> flags) {
+std::string flags_help(std::span<const CliFlag> flags) {
   constexpr size_t kColumn = 34;
   std::string out;
   for (const auto& flag : flags) {
