@@ -4,12 +4,13 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "base/thread_name.h"
 
 namespace carat {
 
-TaskPool::TaskPool(int num_threads, size_t max_queued) : max_queued_(max_queued) {
+TaskPool::TaskPool(int num_threads, size_t max_queued, const std::string& name) : max_queued_(max_queued) {
   CARAT_CHECK(num_threads >= 1 && max_queued >= 1, "a task pool needs a thread and a place to wait");
-  for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { run(); });
+  for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this, thread = str_cat(name, "-", i)] { run(thread); });
 }
 
 TaskPool::~TaskPool() {
@@ -38,7 +39,8 @@ size_t TaskPool::num_queued() const {
   return queue_.size();
 }
 
-void TaskPool::run() {
+void TaskPool::run(const std::string& thread_name) {
+  set_thread_name(thread_name);
   while (true) {
     Task task;
     {

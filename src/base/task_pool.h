@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -22,8 +23,9 @@ class TaskPool {
  public:
   using Task = std::function<void()>;
 
-  /// `num_threads` >= 1; `max_queued` >= 1 counts the tasks that wait, not those that run.
-  TaskPool(int num_threads, size_t max_queued);
+  /// `num_threads` >= 1; `max_queued` >= 1 counts the tasks that wait, not those that run. The threads are called
+  /// `name`-0, `name`-1 and so on.
+  TaskPool(int num_threads, size_t max_queued, const std::string& name = "task");
   ~TaskPool();
   TaskPool(const TaskPool&) = delete;
   TaskPool& operator=(const TaskPool&) = delete;
@@ -36,7 +38,7 @@ class TaskPool {
   size_t num_queued() const;
 
  private:
-  void run();
+  void run(const std::string& thread_name);
 
   const size_t max_queued_;
   mutable std::mutex mutex_;

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/str.h"
+#include "base/thread_name.h"
 
 namespace carat {
 
@@ -85,6 +87,7 @@ struct WorkerPool::Impl {
   }
 
   void work(int worker) {
+    set_thread_name(str_cat("worker-", worker));
     uint64_t seen_epoch = 0;
     const auto something_new = [&] {
       const uint64_t now = state.load(std::memory_order_seq_cst);

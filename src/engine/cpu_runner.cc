@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "base/worker_pool.h"
 #include "model/text/kv_memory.h"
 #include "model/text/text_model.h"
@@ -152,6 +153,7 @@ void CpuRunner::Impl::reserve_batch() {
 }
 
 void CpuRunner::Impl::loop() try {
+  set_thread_name("runner");
   std::unique_lock lock(mutex);
   while (true) {
     changed.wait(lock, [&] { return stopping || !waiting.empty(); });

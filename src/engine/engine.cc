@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "engine/engine_core.h"
 
 namespace carat {
@@ -92,6 +93,7 @@ bool Engine::Impl::turn() {
 }
 
 void Engine::Impl::run() {
+  set_thread_name("engine");
   auto last_check = std::chrono::steady_clock::now();
   bool was_busy = false;
   try {

@@ -4,6 +4,8 @@
 #include <boost/asio/post.hpp>
 
 #include "base/log.h"
+#include "base/str.h"
+#include "base/thread_name.h"
 #include "http/connection.h"
 #include "http/wire.h"
 
@@ -27,6 +29,7 @@ void IoThread::start() {
 
 void IoThread::run() {
   current_thread = this;
+  set_thread_name(str_cat("io-", index_));
   while (true) {
     try {
       context_.run();

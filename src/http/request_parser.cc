@@ -168,6 +168,8 @@ size_t RequestParser::feed(std::string_view bytes) {
   } else if (ec == http::error::header_limit ||
              ((!ec || ec == http::error::need_more) && !impl_->is_done() && too_long)) {
     fail(431, str_cat("The request headers are longer than ", max_header_bytes_, " bytes."));
+  } else if (ec == http::error::bad_version && bytes.starts_with("PRI * HTTP/2.0\r\n")) {
+    fail(400, "HTTP/2 is not spoken here, only HTTP/1.1.");  // routers ask in this way whether we are a gRPC server
   } else if (ec == http::error::bad_version) {
     fail(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.");
   } else if (ec && ec != http::error::need_more) {

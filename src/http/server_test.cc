@@ -267,7 +267,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadRequest{"garbage", "hello\r\n\r\n", 400},
         BadRequest{"tls_hello", std::string("\x16\x03\x01\x02\x00\x01", 6), 400},
-        BadRequest{"http2_preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
+        BadRequest{"http2_preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400},
         BadRequest{"http09", "GET /\r\n\r\n", 400}, BadRequest{"http3", "GET / HTTP/3.0\r\nHost: h\r\n\r\n", 505},
         BadRequest{"no_host", "GET / HTTP/1.1\r\n\r\n", 400},
         BadRequest{"two_hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},

@@ -6,6 +6,8 @@
 
 #include <ctime>
 
+#include "base/thread_name.h"
+
 namespace carat {
 namespace {
 
@@ -32,6 +34,7 @@ SignalWatch::~SignalWatch() {
 }
 
 void SignalWatch::watch() {
+  set_thread_name("signals");
   const sigset_t set = watched_signals();
   const timespec tick{0, 100'000'000};
   while (!stop_.load()) {
