@@ -233,6 +233,7 @@ Result<std::vector<TokenId>> tokenize_text(const ServedModel& model, const Json&
 Result<Json> tokenize_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
   JsonFields fields(body, "");
   const bool add_special = fields.boolean("add_special_tokens").value_or(true);
+  const auto add_generation_prompt = fields.boolean("add_generation_prompt");
   CARAT_TRY_VOID(fields.status());
   const Json* prompt = fields.find("prompt");
   const Json* messages = fields.find("messages");
@@ -240,7 +241,7 @@ Result<Json> tokenize_body(const PrepareContext& context, const Json& body, Requ
     return Error{Errc::kInvalidArgument, "Exactly one of prompt and messages must be given."};
   Json tokens = Json::array(), count;
   if (messages) {
-    CARAT_TRY(const auto chat, render_chat_prompt(context, body, stage));
+    CARAT_TRY(const auto chat, render_chat_prompt(context, body, stage, add_generation_prompt));
     tokens = ids_json(chat.ids);
     count = chat.ids.size();
   } else if (prompt->is_array()) {

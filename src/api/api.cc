@@ -162,7 +162,7 @@ Api::Impl::Impl(ApiSettings s, MetricsRegistry& r, const MetricBuckets& buckets)
   const char* generation = std::getenv("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION");
   if (generation)
     health_generates = std::string_view(generation) != "0" && !equals_ignore_case_ascii(generation, "false");
-  prep = std::make_unique<TaskPool>(settings.prep_threads, kMaxPrepQueue);
+  prep = std::make_unique<TaskPool>(settings.prep_threads, kMaxPrepQueue, "prep");
 }
 
 const Api::Impl::Route* Api::Impl::find_route(const HttpRequest& request, bool& path_known) const {

@@ -11,15 +11,17 @@ SampleDecoder::Step SampleDecoder::push(std::span<const TokenId> tokens, const s
   if (done_) return {};
   const bool matched = end && end->reason == FinishReason::kStop && end->matched_token && !tokens.empty() &&
                        tokens.back() == *end->matched_token;
-  auto delta = stream_.push(matched ? tokens.first(tokens.size() - 1) : tokens);
+  const bool at_limit = end && end->reason == FinishReason::kLength && !tokens.empty();
+  auto delta = stream_.push(matched || at_limit ? tokens.first(tokens.size() - 1) : tokens);
   Step step{std::move(delta.text), static_cast<size_t>(delta.num_tokens), std::move(delta.matched_stop)};
   done_ = step.matched_stop.has_value();
   if (done_ || !end) return step;
   done_ = true;
-  auto rest = stream_.finish(matched ? end->matched_token : std::nullopt);
+  auto rest =
+      at_limit ? stream_.finish_at_limit(tokens.back()) : stream_.finish(matched ? end->matched_token : std::nullopt);
   step.text += rest.text;
   step.matched_stop = std::move(rest.matched_stop);
-  if (matched) ++step.num_tokens;
+  if (matched || at_limit) ++step.num_tokens;
   return step;
 }
 

@@ -15,10 +15,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-SampleEnd end_of(const SampleDecoder::Step& step, const std::optional<Finish>& finish, size_t num_event_tokens) {
-  // The length limit is checked before stop strings, as SGLang does.
-  const bool at_limit = finish && finish->reason == FinishReason::kLength && step.num_tokens == num_event_tokens;
-  if (step.matched_stop && !at_limit) return {FinishReason::kStop, std::nullopt, step.matched_stop};
+SampleEnd end_of(const SampleDecoder::Step& step, const std::optional<Finish>& finish) {
+  if (step.matched_stop) return {FinishReason::kStop, std::nullopt, step.matched_stop};
   return {finish->reason, finish->matched_token, std::nullopt};
 }
 
@@ -134,7 +132,7 @@ bool GenerationJob::handle(size_t prompt_idx, SampleEvent& event) {
     sample.text += step.text;
   if (step.matched_stop || event.finish) {
     if (!event.finish) runs_[prompt_idx].stream->cancel_sample(event.sample);
-    sample.end = end_of(step, event.finish, event.tokens.size());
+    sample.end = end_of(step, event.finish);
     --num_open_;
   }
   if (writer_->streams()) emit(prompt, sample, run);

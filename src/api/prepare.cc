@@ -117,10 +117,12 @@ Result<std::vector<TokenId>> encode_prompt(const ServedModel& model, const Promp
   return ids;
 }
 
-Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage) {
+Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage,
+                                      std::optional<bool> add_generation_prompt) {
   stage = RequestStage::kRequest;
   ChatParseOptions options;
   options.default_template_kwargs = context.settings.default_chat_template_kwargs;
+  options.add_generation_prompt = add_generation_prompt;
   CARAT_TRY(const auto input, parse_chat_input(body, options));
   if (count_media(input).any())
     return Error{Errc::kInvalidArgument,

@@ -24,7 +24,9 @@ struct ChatPrompt {
   std::vector<TokenId> ids;
   bool thinking = false;
 };
-Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage);
+/// `add_generation_prompt`: of /tokenize, see ChatParseOptions.
+Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage,
+                                      std::optional<bool> add_generation_prompt = std::nullopt);
 
 /// A prompt of a text route: ids as they are (checked), text by the tokenizer's own rule.
 Result<std::vector<TokenId>> encode_prompt(const ServedModel& model,

@@ -56,6 +56,15 @@ TextStream::Delta TextStream::finish(std::optional<TokenId> end_token) {
   return delta;
 }
 
+TextStream::Delta TextStream::finish_at_limit(TokenId last) {
+  Delta delta;
+  append(last);
+  delta.num_tokens = 1;
+  decoder_.finish(held_);
+  release(held_.size(), delta);
+  return delta;
+}
+
 bool TextStream::is_marker(TokenId id) const { return contains(options_.markers, id); }
 
 bool TextStream::is_skipped(TokenId id) const {

@@ -60,6 +60,9 @@ class TextStream {
   /// The text that was held back. `end_token`: the sequence ended with this end or stop token, which was not pushed;
   /// its text shows only with no_stop_trim. A stop string that it completes outweighs it (matched_stop). Call once.
   Delta finish(std::optional<TokenId> end_token = std::nullopt);
+  /// Instead of push and finish for the last token that a length limit allows: the limit outweighs a stop string that
+  /// this token completes, so that nothing is searched and the text is whole. Call once.
+  Delta finish_at_limit(TokenId last);
 
  private:
   /// A stretch of the raw text that is not shown; as absolute offsets.

@@ -101,6 +101,18 @@ TEST_F(TextStreamTest, SpecialTokens) {
   EXPECT_EQ(run(tokens, {.kept_special_ids = {id("<|channel>")}}).text, "a<|channel>b");
 }
 
+TEST_F(TextStreamTest, LengthLimitOutweighsAStopString) {
+  TextStream stream(tokenizer(), {.stop = {"STOP"}});
+  EXPECT_EQ(stream.push(ids({"a", "ST"})).text, "a");
+  const auto delta = stream.finish_at_limit(id("OP"));
+  EXPECT_EQ(delta.text, "STOP");
+  EXPECT_EQ(delta.num_tokens, 1);
+  EXPECT_FALSE(delta.matched_stop);
+  TextStream bytes(tokenizer(), {.stop = {"\xEF\xBF\xBD"}});
+  EXPECT_EQ(bytes.finish_at_limit(id("<0xE2>")).text, "\xEF\xBF\xBD");
+  EXPECT_EQ(TextStream(tokenizer(), {}).finish_at_limit(id("<turn|>")).text, "");
+}
+
 TEST_F(TextStreamTest, StopStringIsCutAndNothingOfItIsShown) {
   TextStream stream(tokenizer(), {.stop = {"STOP"}});
   EXPECT_EQ(stream.push(ids({"a", "ST"})).text, "a");

@@ -142,6 +142,14 @@ class Generation(unittest.TestCase):
     def test_length_beats_a_stop_string(self):
         choice = self.server.chat("say-hello", stop="Hello", max_tokens=5).json["choices"][0]
         self.assertEqual((choice["finish_reason"], choice["matched_stop"]), ("length", None))
+        self.assertEqual(choice["message"]["content"], "Hello")
+        events = self.server.chat("say-hello", stop="Hello", max_tokens=5, stream=True).events()
+        self.assertEqual((text_of(events)[0], events[-1]["choices"][0]["finish_reason"]), ("Hello", "length"))
+        native = self.server.post("/generate", {"text": "say-hello", "sampling_params": {
+            "max_new_tokens": 5, "stop": ["lo"]}}).json
+        self.assertEqual((native["text"], native["meta_info"]["finish_reason"]), ("Hello", {"type": "length", "length": 5}))
+        one_more = self.server.chat("say-hello", stop="Hello", max_tokens=6).json["choices"][0]
+        self.assertEqual((one_more["finish_reason"], one_more["message"]["content"]), ("stop", ""))
 
     def test_ignore_eos(self):
         answer = self.server.chat("say-hello", ignore_eos=True, max_tokens=40).json
