@@ -8,12 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/bench_engine.h"
 #include "apps/licenses.h"
 #include "base/str.h"
 #include "client/chat_ui.h"
 #include "client/load_generator.h"
+#include "ops/cpu/level.h"
 #include "server/options.h"
 #include "server/serve.h"
+#include "tensor/cuda/gpu_info.h"
 #include "weights/inspect.h"
 
 namespace carat {
@@ -24,10 +27,10 @@ using Args = std::vector<std::string>;
 constexpr std::string_view kUsage =
     "usage: carat COMMAND [ARGS ...]\n\n"
     "  serve     serve a model over HTTP (SGLang's and OpenAI's API)\n"
-    "  chat      talk to a served model in the terminal\n"
-    "  bench     measure a server as sglang.bench_serving does\n"
+    "  chat      talk to a model in the terminal: a server's, or one in this process\n"
+    "  bench     measure a server as sglang.bench_serving does, or the engine alone\n"
     "  inspect   describe a model folder or hub name: member, sizes, what fits in this machine\n"
-    "  version   print the version\n"
+    "  version   print the version, and what this build and machine can do\n"
     "  licenses  print the licences of what is built in\n"
     "  help      print this\n\n"
     "`carat serve` without a model serves a built-in miniature. `carat COMMAND --help` says more.\n";
@@ -79,12 +82,26 @@ int run_inspect(const Args& args) {
   return print(stdout, *report, 0);
 }
 
+std::string version_text() {
+#ifdef __clang__
+  constexpr std::string_view kCompiler = "clang " __clang_version__;
+#else
+  constexpr std::string_view kCompiler = "g++ " __VERSION__;
+#endif
+  std::string levels;
+  for (const ops::cpu::Level level : ops::cpu::available_levels())
+    levels += str_cat(levels.empty() ? "" : ", ", to_string(level));
+  return str_cat("carat " CARAT_VERSION "\ncompiler      ", kCompiler, "\nGPU code      ",
+                 built_with_cuda() ? "CUDA, compute capability 9.0 and later" : "none", "\nCPU kernels   ",
+                 to_string(ops::cpu::active_level()), " (of ", levels, " on this machine)\n");
+}
+
 int run(std::string_view command, const Args& args) {
   if (command == "serve") return run_serve(args);
   if (command == "chat") return run_chat(args);
-  if (command == "bench") return run_bench(args);
+  if (command == "bench") return run_bench(args, make_bench_engine);
   if (command == "inspect") return run_inspect(args);
-  if (command == "version" || command == "--version") return print(stdout, "carat " CARAT_VERSION "\n", 0);
+  if (command == "version" || command == "--version") return print(stdout, version_text(), 0);
   if (command == "licenses") return print(stdout, license_text(), 0);
   if (command == "help" || command == "--help" || command == "-h") return print(stdout, kUsage, 0);
   return print(stderr, str_cat(kUsage, "\ncarat: error: unknown command '", command, "'\n"), 2);

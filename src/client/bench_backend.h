@@ -12,6 +12,8 @@
 
 namespace carat {
 
+class Tokenizer;
+
 /// Seconds of the steady clock, for BenchOutput.
 double bench_now();
 
@@ -27,7 +29,9 @@ class BenchBackend {
 
   /// Waits until requests are welcome. Errors: kUnavailable.
   virtual Result<void> wait_ready(double timeout_s) = 0;
-  /// The folder of the tokenizer that the model uses, "" if unknown.
+  /// The model's own tokenizer, where it is in this process; lives as long as the backend.
+  virtual const Tokenizer* tokenizer() { return nullptr; }
+  /// Else the folder of the tokenizer that the model uses, "" if unknown.
   virtual std::string tokenizer_path() = 0;
   virtual Result<void> flush_cache() = 0;
   /// What /server_info says (null if it does not): goes into the result file; internal_states[0] has the accept length.

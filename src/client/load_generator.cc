@@ -275,14 +275,20 @@ Result<void> warm_up(BenchBackend& backend, const BenchOptions& options, const B
   return {};
 }
 
-Result<std::unique_ptr<Tokenizer>> load_tokenizer(BenchBackend& backend, const BenchOptions& options) {
+/// The tokenizer that prompts are made with. `owned` keeps it if it is not the backend's.
+Result<const Tokenizer*> find_tokenizer(BenchBackend& backend, const BenchOptions& options,
+                                        std::unique_ptr<Tokenizer>& owned) {
+  const Tokenizer* own = backend.tokenizer();
+  if (own != nullptr && options.tokenizer.empty()) return own;
   const auto folder = options.tokenizer.empty() ? backend.tokenizer_path() : options.tokenizer;
   if (folder.empty()) return Error{Errc::kNotFound, "the server names no tokenizer: give its folder with --tokenizer"};
-  auto tokenizer = Tokenizer::load(folder);
-  if (!tokenizer && options.tokenizer.empty())
-    return Error{tokenizer.error().code,
-                 str_cat(tokenizer.error().message, " (named by the server; --tokenizer names another folder)")};
-  return tokenizer;
+  auto loaded = Tokenizer::load(folder);
+  if (!loaded && options.tokenizer.empty())
+    return Error{loaded.error().code,
+                 str_cat(loaded.error().message, " (named by the server; --tokenizer names another folder)")};
+  if (!loaded) return loaded.error();
+  owned = std::move(*loaded);
+  return owned.get();
 }
 
 Result<void> append_line(const std::string& path, const std::string& line) {
@@ -298,7 +304,8 @@ Result<void> bench(const BenchOptions& options, BenchBackend& backend) {
     std::printf("Waiting up to %gs for the server to become ready...\n", options.ready_check_timeout_s);
   std::fflush(stdout);
   CARAT_TRY_VOID(backend.wait_ready(options.ready_check_timeout_s));
-  CARAT_TRY(const auto tokenizer, load_tokenizer(backend, options));
+  std::unique_ptr<Tokenizer> owned;
+  CARAT_TRY(const Tokenizer* const tokenizer, find_tokenizer(backend, options, owned));
   NumpyRandom random(static_cast<uint32_t>(options.data.seed));
   CARAT_TRY(const auto requests, load_bench_requests(options.data, *tokenizer, random));
   int64_t total_input = 0, total_output = 0;

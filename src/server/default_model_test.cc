@@ -1,6 +1,10 @@
 #include "server/default_model.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
+#include <stdlib.h>  // mkdtemp
+
+#include <filesystem>
+#include <fstream>
 
 #include "config/model_config.h"
 #include "server/model_source.h"
@@ -58,6 +62,33 @@ TEST(DefaultModel, PublishedNamesNeedNoFilesWithoutWeights) {
   EXPECT_EQ(model->context_length, 1000);
   EXPECT_EQ(model->family, ChatFamily::kBig);
 }
+
+/// The ends that a folder with these files has.
+std::vector<TokenId> end_tokens(Json eos_in_config, bool has_template) {
+  std::string name = (std::filesystem::temp_directory_path() / "carat_model_XXXXXX").string();
+  if (!mkdtemp(name.data())) return {};
+  const std::filesystem::path folder = name;
+  const auto write = [&](const char* file, const std::string& text) { std::ofstream(folder / file) << text; };
+  Json config = default_model_config_json();
+  config.set("eos_token_id", std::move(eos_in_config));
+  write("config.json", config.dump());
+  write("tokenizer.json", default_tokenizer_json());
+  write("tokenizer_config.json", default_tokenizer_config_json());
+  if (has_template) write("chat_template.jinja", "{{ messages }}");
+  const std::vector<std::string> args = {name, "--load-format", "dummy"};
+  const auto model = open_model(*parse_serve_command(args).options);
+  std::filesystem::remove_all(folder);
+  EXPECT_TRUE(model) << (model ? "" : model.error().message);
+  return model ? model->end_token_ids : std::vector<TokenId>();
+}
+
+TEST(EndTokens, ChatModelsStopAtTurnsAndTools) {
+  EXPECT_THAT(end_tokens(Json::array({1, 106}), true), testing::UnorderedElementsAre(1, 50, 106));
+  EXPECT_THAT(end_tokens(Json::array({1, 106}), false), testing::UnorderedElementsAre(1, 50, 106));
+  EXPECT_THAT(end_tokens(1, true), testing::UnorderedElementsAre(1, 50, 106));
+}
+
+TEST(EndTokens, BaseModelsStopAtTheEndOfTheText) { EXPECT_THAT(end_tokens(1, false), testing::ElementsAre(1)); }
 
 TEST(DefaultModel, Refusals) {
   const auto error_of = [](std::vector<std::string> args) {

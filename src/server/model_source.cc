@@ -1,5 +1,6 @@
 #include "server/model_source.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -86,18 +87,34 @@ Result<std::string> read_file(const std::string& path) {
   return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
 }
 
-Result<ChatFamily> choose_family(const ServerOptions& options, const ModelPlace& place, const LoadedModel& model) {
+/// Empty if the model has none.
+Result<std::string> find_chat_template(const ServerOptions& options, const ModelPlace& place,
+                                       const Tokenizer& tokenizer) {
+  if (options.chat_template) return read_file(*options.chat_template);
+  if (place.folder) return load_chat_template(*place.folder, tokenizer.chat_template());
+  return std::string();
+}
+
+ChatFamily choose_family(const std::string& text, const ModelPlace& place, const LoadedModel& model) {
   const ChatFamily by_config = model.config.text.ple_size > 0 ? ChatFamily::kSmall : ChatFamily::kBig;
-  std::string text;
-  if (options.chat_template) {
-    CARAT_TRY(text, read_file(*options.chat_template));
-  } else if (place.folder) {
-    CARAT_TRY(text, load_chat_template(*place.folder, model.tokenizer->chat_template()));
-  }
   if (text.empty() && !place.folder) return by_config;
   const TemplateCheck check = check_chat_template(text, by_config);
   if (!check.known && !check.warning.empty()) log_warning(check.warning);
   return check.family;
+}
+
+/// The ids that the files name. A model that chats (it has a template, or more ends than one) also stops at a turn's
+/// end and where it waits for a tool: config.json alone, without generation_config.json, does not list them all.
+std::vector<TokenId> find_end_tokens(const std::string& chat_template, const LoadedModel& model) {
+  std::vector<TokenId> ids = model.config.generation.eos_token_ids;
+  const bool chats = !chat_template.empty() || ids.size() > 1;
+  const auto add = [&ids](std::optional<TokenId> id) {
+    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
+  };
+  add(model.tokenizer->eos());
+  if (chats)
+    for (const std::string_view end : {"<turn|>", "<|tool_response>"}) add(model.tokenizer->find(end));
+  return ids;
 }
 
 Result<int> choose_context_length(const ServerOptions& options, const TextConfig& text) {
@@ -133,7 +150,9 @@ Result<LoadedModel> open_model(const ServerOptions& options) {
   CARAT_TRY_VOID(apply_overrides(options.model_override_args, model.config));
   CARAT_TRY(model.context_length, choose_context_length(options, model.config.text));
   CARAT_TRY_VOID(open_tokenizer(options, place, model));
-  CARAT_TRY(model.family, choose_family(options, place, model));
+  CARAT_TRY(const auto chat_template, find_chat_template(options, place, *model.tokenizer));
+  model.family = choose_family(chat_template, place, model);
+  model.end_token_ids = find_end_tokens(chat_template, model);
   return model;
 }
 

@@ -24,6 +24,7 @@ struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;
   ChatFamily family = ChatFamily::kSmall;
   int context_length = 0;
+  std::vector<TokenId> end_token_ids;          ///< sampled, they end an answer
   std::shared_ptr<const TextWeights> weights;  ///< null for a script, and for seeded weights on a GPU
   std::vector<ScriptRule> script;              ///< with --load-format scripted
   bool is_default = false;                     ///< the built-in miniature

@@ -37,7 +37,7 @@ struct CompiledRule {
 
 std::vector<CompiledRule> compile(const LoadedModel& model) {
   const auto end = model.tokenizer->find("<turn|>");
-  const auto& ends = model.config.generation.eos_token_ids;
+  const auto& ends = model.end_token_ids;
   std::vector<CompiledRule> out;
   for (const ScriptRule& rule : model.script) {
     CompiledRule compiled{rule.match, {}};
@@ -230,10 +230,7 @@ EngineOptions engine_options(const ServerOptions& options, const LoadedModel& mo
   engine.priority_preemption_threshold = options.priority_preemption_threshold;
   engine.prefill_max_requests = options.prefill_max_requests.value_or(0);
   engine.schedule_conservativeness = options.schedule_conservativeness;
-  engine.eos_token_ids = model.config.generation.eos_token_ids;
-  if (const auto eos = model.tokenizer->eos();
-      eos && std::find(engine.eos_token_ids.begin(), engine.eos_token_ids.end(), *eos) == engine.eos_token_ids.end())
-    engine.eos_token_ids.push_back(*eos);
+  engine.eos_token_ids = model.end_token_ids;
   engine.suppress_token_ids = model.config.generation.suppress_token_ids;
   engine.random_seed = options.random_seed.value_or(random_seed());
   engine.decode_log_interval = options.decode_log_interval;

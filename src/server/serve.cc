@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cinttypes>
-#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <thread>
@@ -14,8 +13,8 @@
 #include "base/str.h"
 #include "http/server.h"
 #include "server/model_source.h"
-#include "server/runner_factory.h"
 #include "server/signals.h"
+#include "server/start_engine.h"
 #include "server/warmup.h"
 
 namespace carat {
@@ -147,13 +146,8 @@ class Server {
   }
 
   Result<void> load() {
-    CARAT_TRY(const auto gpu, choose_gpu(options_));
-    CARAT_TRY_VOID(load_contents(options_, gpu.has_value(), model_));
-    CARAT_TRY(auto plan, make_runner(options_, gpu, model_));
-    const int64_t kv_bytes = plan.kv_bytes;
-    const EngineOptions engine = engine_options(options_, model_, plan);
-    log_capacity(engine, plan);
-    engine_ = std::make_unique<Engine>(engine, std::move(plan.runner));
+    CARAT_TRY(auto started, start_engine(options_, model_));
+    engine_ = std::move(started.engine);
     ServedModel served;
     served.engine = engine_.get();
     served.tokenizer = model_.tokenizer.get();
@@ -161,20 +155,10 @@ class Server {
     served.family = model_.family;
     served.context_length = model_.context_length;
     served.weights_bytes = model_.weights ? model_.weights->size_bytes : 0;
-    served.kv_bytes = kv_bytes;
+    served.kv_bytes = started.kv_bytes;
     served.startup_seconds = std::chrono::duration<double>(Clock::now() - started_).count();
     api_->publish(served);
     return {};
-  }
-
-  void log_capacity(const EngineOptions& engine, const RunnerPlan& plan) const {
-    const RunnerInfo& info = plan.runner->info();
-    char memory[32];
-    std::snprintf(memory, sizeof memory, "%.2f", static_cast<double>(plan.available_bytes) / (1 << 30));
-    log_info("max_total_num_tokens=", int64_t{info.num_full_pages} * info.page_tokens,
-             ", chunked_prefill_size=", engine.chunked_prefill_size, ", max_prefill_tokens=", engine.max_prefill_tokens,
-             ", max_running_requests=", engine.max_running > 0 ? engine.max_running : info.max_slots,
-             ", context_len=", model_.context_length, ", available_gpu_mem=", memory, " GB");
   }
 
   void announce() const {

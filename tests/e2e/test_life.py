@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
+from pathlib import Path
 
 from carat_server import BINARY, Server, text_of
 
@@ -49,8 +51,18 @@ class Start(unittest.TestCase):
         self.assertEqual(run("serve", "--help").returncode, 0)
         self.assertEqual(run().returncode, 2)
         self.assertEqual(run("bogus").returncode, 2)
-        self.assertIn("carat ", run("version").stdout)
-        self.assertIn("Boost Software License", run("licenses").stdout)
+
+    def test_version_and_licences(self):
+        self.assertRegex(run("version").stdout, r"^carat \d+\.\d+\.\d+\ncompiler .*\nGPU code .*\nCPU kernels .*\n$")
+        licences = run("licenses").stdout
+        for name in ("Boost Software License", "libstdc++", "simdjson", "spdlog", "fmt", "utf8proc", "yaml-cpp"):
+            self.assertIn(name, licences)
+
+    def test_threads_have_names(self):
+        with Server("--cpu-threads", "2", "--io-threads", "2", "--device", "cpu") as server:
+            names = {Path(f"/proc/{server.process.pid}/task/{task}/comm").read_text().strip()
+                     for task in os.listdir(f"/proc/{server.process.pid}/task")}
+            self.assertLessEqual({"carat", "io-0", "io-1", "prep-0", "engine", "runner", "worker-1", "signals"}, names)
 
     def test_bad_script(self):
         for line, text in (("{", ":2:"), ('{"text": 1}', ":2: text"), ('{"text": "a", "bogus": 1}', "unknown key 'bogus'"),
@@ -163,6 +175,39 @@ class Load(unittest.TestCase):
         self.assertEqual(self.server.post("/flush_cache", None).status, 400)
         self.assertEqual(self.server.post("/flush_cache?timeout=20", None).status, 200)
         raw.close()
+
+
+class EngineOnly(unittest.TestCase):
+    LOAD = ["--dataset-name", "random-ids", "--num-prompts", "6", "--random-input-len", "20", "--random-output-len", "8",
+            "--tokenize-prompt", "--disable-tqdm"]
+
+    def bench(self, *args):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "out.jsonl"
+            result = run("bench", "--engine-only", *self.LOAD, "--output-file", str(path), *args)
+            return result, json.loads(path.read_text()) if path.exists() else None
+
+    def test_miniature(self):
+        result, line = self.bench("--max-concurrency", "2", "--flush-cache", "--", "--device", "cpu")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"Backend: +engine")
+        self.assertEqual(line["completed"], 6)
+
+    def test_script(self):
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / "script.jsonl"
+            script.write_text(json.dumps({"match": "", "text": "abc", "finish": "length"}))
+            result, line = self.bench("--", "--load-format", "scripted", "--script", str(script))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(line["completed"], 6)
+
+    def test_wrong_options(self):
+        result, _ = self.bench("--", "--bogus")
+        self.assertEqual((result.returncode, "--bogus" in result.stderr), (2, True))
+        result, _ = self.bench("--", "--model-path", "/no/such/folder")
+        self.assertEqual((result.returncode, "/no/such/folder" in result.stderr), (1, True))
+        result, _ = self.bench("--extra-request-body", "{}")
+        self.assertEqual(result.returncode, 2)
 
 
 class ManyStreams(unittest.TestCase):
