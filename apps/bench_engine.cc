@@ -6,10 +6,10 @@
 #include <mutex>
 #include <thread>
 
+#include "apps/local_engine.h"
 #include "base/str.h"
 #include "base/task_pool.h"
 #include "base/thread_name.h"
-#include "server/start_engine.h"
 
 namespace carat {
 namespace {
@@ -50,26 +50,21 @@ class BenchRun final : public RequestStream {
 
 class EngineBench final : public BenchBackend, public StreamWaker {
  public:
-  EngineBench(const BenchOptions& bench, ServerOptions options, LoadedModel model)
-      : bench_(bench), options_(std::move(options)), model_(std::move(model)) {}
+  EngineBench(const BenchOptions& bench, std::unique_ptr<LocalEngine> local)
+      : bench_(bench),
+        local_(std::move(local)),
+        prep_(std::make_unique<TaskPool>(local_->options.prep_threads, std::numeric_limits<size_t>::max(), "prep")),
+        reader_([this] { read_news(); }) {}
 
   ~EngineBench() override {
     prep_.reset();
-    if (engine_) engine_->stop();
+    engine().stop();
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
     }
     news_.notify_one();
-    if (reader_.joinable()) reader_.join();
-  }
-
-  Result<void> start() {
-    CARAT_TRY(auto started, start_engine(options_, model_));
-    engine_ = std::move(started.engine);
-    prep_ = std::make_unique<TaskPool>(options_.prep_threads, std::numeric_limits<size_t>::max(), "prep");
-    reader_ = std::thread([this] { read_news(); });
-    return {};
+    reader_.join();
   }
 
   void submit(const BenchRequest& request, BenchOutput& output, std::function<void()> done) override {
@@ -80,12 +75,12 @@ class EngineBench final : public BenchBackend, public StreamWaker {
   }
 
   Result<void> wait_ready(double) override { return {}; }
-  const Tokenizer* tokenizer() override { return model_.tokenizer.get(); }
-  std::string tokenizer_path() override { return model_.tokenizer_path; }
+  const Tokenizer* tokenizer() override { return local_->model.tokenizer.get(); }
+  std::string tokenizer_path() override { return local_->model.tokenizer_path; }
 
   Result<void> flush_cache() override {
     const auto deadline = Clock::now() + std::chrono::duration<double>(bench_.flush_cache_timeout_s);
-    while (!engine_->flush_cache()) {
+    while (!engine().flush_cache()) {
       if (Clock::now() >= deadline) return Error{Errc::kUnavailable, "the prefix cache is in use"};
       std::this_thread::sleep_for(kFlushPause);
     }
@@ -93,16 +88,19 @@ class EngineBench final : public BenchBackend, public StreamWaker {
   }
 
   Json server_info() override {
-    Json info = options_.arguments;
-    info.set("model_path", model_.name);
-    info.set("max_total_num_tokens", engine_->stats().full_tokens_total);
+    Json info = local_->options.arguments;
+    info.set("model_path", local_->model.name);
+    info.set("max_total_num_tokens", engine().stats().full_tokens_total);
     return info;
   }
 
  private:
+  Engine& engine() { return local_->engine(); }
+
   void send(const BenchRequest& request, const std::shared_ptr<BenchRun>& run) {
     Request out;
-    out.prompt = request.prompt_ids.empty() ? model_.tokenizer->encode(request.prompt, true) : request.prompt_ids;
+    out.prompt =
+        request.prompt_ids.empty() ? local_->model.tokenizer->encode(request.prompt, true) : request.prompt_ids;
     if (out.prompt.empty()) return run->fail("the prompt is empty");
     out.sampling.max_new_tokens = request.output_len;
     out.sampling.temperature = static_cast<float>(bench_.temperature);
@@ -110,7 +108,7 @@ class EngineBench final : public BenchBackend, public StreamWaker {
     out.sampling.ignore_eos = !bench_.disable_ignore_eos;
     out.logprobs.enabled = bench_.return_logprob;
     out.stream = run;
-    if (const auto accepted = engine_->submit(std::move(out)); !accepted) run->fail(accepted.error().message);
+    if (const auto accepted = engine().submit(std::move(out)); !accepted) run->fail(accepted.error().message);
   }
 
   void wake(std::vector<std::shared_ptr<RequestStream>> streams) override {
@@ -131,14 +129,12 @@ class EngineBench final : public BenchBackend, public StreamWaker {
         if (woken_.empty()) return;
         streams.swap(woken_);
       }
-      for (const auto& stream : streams) static_cast<BenchRun&>(*stream).read(*model_.tokenizer);
+      for (const auto& stream : streams) static_cast<BenchRun&>(*stream).read(*local_->model.tokenizer);
     }
   }
 
   const BenchOptions bench_;
-  const ServerOptions options_;
-  LoadedModel model_;
-  std::unique_ptr<Engine> engine_;
+  const std::unique_ptr<LocalEngine> local_;
   std::unique_ptr<TaskPool> prep_;
   std::mutex mutex_;  // guards what follows but the thread
   std::condition_variable news_;
@@ -147,28 +143,13 @@ class EngineBench final : public BenchBackend, public StreamWaker {
   std::thread reader_;
 };
 
-Result<ServerOptions> engine_command(const BenchOptions& bench) {
-  std::vector<std::string> args;
-  if (!bench.model.empty()) args = {"--model-path", bench.model};
-  args.insert(args.end(), bench.engine_args.begin(), bench.engine_args.end());
-  ParsedCommandLine parsed = parse_serve_command(args);
-  if (!parsed.options) return Error{Errc::kInvalidArgument, str_cat("options after --: ", parsed.text)};
-  CARAT_TRY_VOID(check_supported(*parsed.options));
-  return std::move(*parsed.options);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<BenchBackend>> make_bench_engine(const BenchOptions& bench) {
   if (!bench.extra_request_body.empty())
     return Error{Errc::kInvalidArgument, "--extra-request-body is part of HTTP requests: leave out --engine-only"};
-  CARAT_TRY(auto options, engine_command(bench));
-  set_log_level(options.log_level);
-  for (const std::string& warning : options.warnings) log_warning(warning);
-  CARAT_TRY(auto model, open_model(options));
-  auto backend = std::make_unique<EngineBench>(bench, std::move(options), std::move(model));
-  CARAT_TRY_VOID(backend->start());
-  return std::unique_ptr<BenchBackend>(std::move(backend));
+  CARAT_TRY(auto local, start_local_engine(bench.model, bench.engine_args));
+  return std::unique_ptr<BenchBackend>(std::make_unique<EngineBench>(bench, std::move(local)));
 }
 
 }  // namespace carat

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/bench_engine.h"
+#include "apps/chat_engine.h"
 #include "apps/licenses.h"
 #include "base/str.h"
 #include "client/chat_ui.h"
@@ -98,7 +99,7 @@ std::string version_text() {
 
 int run(std::string_view command, const Args& args) {
   if (command == "serve") return run_serve(args);
-  if (command == "chat") return run_chat(args);
+  if (command == "chat") return run_chat(args, make_chat_engine);
   if (command == "bench") return run_bench(args, make_bench_engine);
   if (command == "inspect") return run_inspect(args);
   if (command == "version" || command == "--version") return print(stdout, version_text(), 0);

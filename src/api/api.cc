@@ -87,20 +87,20 @@ std::string request_log_line(const ApiSettings& settings, const HttpRequest& req
       .dump();
 }
 
-std::vector<TokenId> chat_markers(const Tokenizer& tokenizer) {
-  std::vector<TokenId> ids;
-  for (const std::string_view marker :
-       {"<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>", "<|channel>", "<channel|>"})
-    if (const auto id = tokenizer.find(marker)) ids.push_back(*id);
-  return ids;
-}
-
 bool method_listed(std::string_view methods, std::string_view method) {
   const auto all = split(methods, ' ');
   return std::find(all.begin(), all.end(), method) != all.end();
 }
 
 }  // namespace
+
+std::vector<TokenId> find_chat_markers(const Tokenizer& tokenizer) {
+  std::vector<TokenId> ids;
+  for (const std::string_view marker :
+       {"<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>", "<|channel>", "<channel|>"})
+    if (const auto id = tokenizer.find(marker)) ids.push_back(*id);
+  return ids;
+}
 
 void send_error(HttpReply& reply, const ErrorReply& error) {
   reply.send({error.status, "application/json", error.body, {}});
@@ -272,7 +272,6 @@ void Api::attach_server(HttpServer& server) {
 void Api::publish(const ServedModel& model) {
   Impl& impl = *impl_;
   impl.served = model;
-  impl.served.chat_markers = chat_markers(*model.tokenizer);
   impl.job_context = {
       model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr, model.tokenizer->find("<channel|>"), {}};
   if (impl.settings.log_requests) impl.job_context.log_answer = [](std::string_view line) { log_info(line); };

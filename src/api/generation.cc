@@ -2,6 +2,18 @@
 
 namespace carat {
 
+Request to_engine_request(const PreparedPrompt& prompt) {
+  Request request;
+  request.id = prompt.id;
+  request.prompt = prompt.ids;
+  request.sampling = prompt.params.sampling;
+  request.logprobs = prompt.params.logprobs;
+  request.num_samples = prompt.params.n;
+  request.priority = prompt.priority;
+  request.cache_salt = prompt.cache_salt;
+  return request;
+}
+
 int Prompt::reasoning_tokens(const Sample& sample) const {
   if (!prepared.thinking) return 0;
   return sample.reasoning_end.value_or(static_cast<int>(sample.tokens.size()));

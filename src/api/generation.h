@@ -28,6 +28,9 @@ struct PreparedPrompt {
   bool thinking = false;  ///< count reasoning tokens
 };
 
+/// What the engine is asked for; `prompt` keeps its ids. The caller adds the stream.
+Request to_engine_request(const PreparedPrompt& prompt);
+
 /// How a sample ended, as clients see it.
 struct SampleEnd {
   FinishReason reason = FinishReason::kStop;

@@ -70,17 +70,9 @@ void GenerationJob::refuse(const Refusal& refusal) {
 }
 
 void GenerationJob::submit(size_t prompt_idx) {
-  const PreparedPrompt& prepared = prompts_[prompt_idx].prepared;
   auto stream = std::make_shared<ListenedStream>(&waker_, shared_from_this(), prompt_idx);
   runs_[prompt_idx].stream = stream;
-  Request request;
-  request.id = prepared.id;
-  request.prompt = prepared.ids;
-  request.sampling = prepared.params.sampling;
-  request.logprobs = prepared.params.logprobs;
-  request.num_samples = prepared.params.n;
-  request.priority = prepared.priority;
-  request.cache_salt = prepared.cache_salt;
+  Request request = to_engine_request(prompts_[prompt_idx].prepared);
   request.stream = std::move(stream);
   if (const auto accepted = context_.engine->submit(std::move(request)); !accepted) fail(accepted.error());
 }

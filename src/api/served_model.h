@@ -53,9 +53,10 @@ struct ServedModel {
   int context_length = 0;
   int64_t weights_bytes = 0, kv_bytes = 0;
   double startup_seconds = 0;
-  /// Special tokens of thoughts, calls and strings inside calls: chat keeps them in the text (spec parsers.md section
-  /// 1). Filled by Api::publish.
-  std::vector<TokenId> chat_markers;
+  std::vector<TokenId> chat_markers;  ///< of find_chat_markers()
 };
+
+/// Special tokens of thoughts, calls and strings inside calls: chat keeps them in the text (spec parsers.md section 1).
+std::vector<TokenId> find_chat_markers(const Tokenizer& tokenizer);
 
 }  // namespace carat

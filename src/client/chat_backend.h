@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "base/result.h"
 #include "client/http_client.h"
 
@@ -46,6 +47,9 @@ class DialogBackend {
       const std::function<void(std::string_view reasoning, std::string_view content)>& on_piece,
       const std::atomic<bool>& stop) = 0;
 };
+
+/// The request as the body of a streaming chat completion.
+Json dialog_body(const DialogRequest& request, const std::string& model);
 
 /// Over /v1/chat/completions. `model` "" asks the server; `api_key` "" sends none.
 std::unique_ptr<DialogBackend> make_chat_http(const HttpUrl& base, std::string model, std::string api_key);

@@ -27,20 +27,6 @@ Error refusal(const HttpClientResponse& response) {
                                       message.empty() ? "" : ": ", message)};
 }
 
-Json to_body(const DialogRequest& request, const std::string& model) {
-  Json messages = Json::array();
-  for (const auto& m : request.messages) messages.push_back(Json::object({{"role", m.role}, {"content", m.content}}));
-  Json body = Json::object({{"model", model},
-                            {"messages", std::move(messages)},
-                            {"stream", true},
-                            {"stream_options", Json::object({{"include_usage", true}})}});
-  if (request.thinking) body.set("chat_template_kwargs", Json::object({{"enable_thinking", *request.thinking}}));
-  if (request.max_tokens) body.set("max_completion_tokens", *request.max_tokens);
-  if (request.temperature) body.set("temperature", *request.temperature);
-  if (request.top_p) body.set("top_p", *request.top_p);
-  return body;
-}
-
 class HttpChatBackend final : public DialogBackend {
  public:
   HttpChatBackend(const HttpUrl& base, std::string model, const std::string& api_key)
@@ -75,7 +61,7 @@ class HttpChatBackend final : public DialogBackend {
     CARAT_TRY(const auto response, client_.stream({.method = "POST",
                                                    .target = "/v1/chat/completions",
                                                    .headers = headers_,
-                                                   .body = to_body(request, name).dump()},
+                                                   .body = dialog_body(request, name).dump()},
                                                   on_event, &stop));
     if (response.status() != 200) return refusal(response);
     if (error) return *error;
@@ -111,6 +97,20 @@ class HttpChatBackend final : public DialogBackend {
 };
 
 }  // namespace
+
+Json dialog_body(const DialogRequest& request, const std::string& model) {
+  Json messages = Json::array();
+  for (const auto& m : request.messages) messages.push_back(Json::object({{"role", m.role}, {"content", m.content}}));
+  Json body = Json::object({{"model", model},
+                            {"messages", std::move(messages)},
+                            {"stream", true},
+                            {"stream_options", Json::object({{"include_usage", true}})}});
+  if (request.thinking) body.set("chat_template_kwargs", Json::object({{"enable_thinking", *request.thinking}}));
+  if (request.max_tokens) body.set("max_completion_tokens", *request.max_tokens);
+  if (request.temperature) body.set("temperature", *request.temperature);
+  if (request.top_p) body.set("top_p", *request.top_p);
+  return body;
+}
 
 std::unique_ptr<DialogBackend> make_chat_http(const HttpUrl& base, std::string model, std::string api_key) {
   return std::make_unique<HttpChatBackend>(base, std::move(model), api_key);

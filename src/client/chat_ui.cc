@@ -16,6 +16,7 @@
 namespace carat {
 namespace {
 
+constexpr std::string_view kUsualUrl = "http://127.0.0.1:30000";
 constexpr std::string_view kDim = "\x1b[2m";
 constexpr std::string_view kBold = "\x1b[1m";
 constexpr std::string_view kPlain = "\x1b[0m";
@@ -238,7 +239,10 @@ namespace {
 
 std::vector<CliFlag> chat_flags(DialogOptions& o) {
   return {
-      CliFlag::text("--url", "URL", "of the server, default http://127.0.0.1:30000", o.url),
+      CliFlag::text("--url", "URL",
+                    "of the server, default http://127.0.0.1:30000; if nobody answers there, the built-in model does",
+                    o.url),
+      CliFlag::text("--model-path", "MODEL", "talk to this model in this process, without a server", o.model_path),
       CliFlag::text("--model", "NAME", "default: the first of /v1/models", o.model),
       CliFlag::text("--api-key", "KEY", "default: the environment's OPENAI_API_KEY", o.api_key),
       CliFlag::text("--system", "TEXT", "the system message", o.system),
@@ -388,9 +392,16 @@ Result<std::unique_ptr<DialogBackend>> make_backend(const DialogOptions& options
     if (!make_engine) return Error{Errc::kUnsupported, "--engine-only: this program has no engine in it"};
     return make_engine(options);
   }
-  CARAT_TRY(const auto base, parse_http_url(options.url));
+  CARAT_TRY(const auto base, parse_http_url(options.url.empty() ? kUsualUrl : options.url));
   const char* key = std::getenv("OPENAI_API_KEY");
-  return make_chat_http(base, options.model, options.api_key.empty() && key != nullptr ? key : options.api_key);
+  auto server = make_chat_http(base, options.model, options.api_key.empty() && key != nullptr ? key : options.api_key);
+  if (!options.url.empty() || !make_engine) return server;
+  // A server that refuses is a server; only where none listens does the engine step in.
+  const auto model = server->model();
+  if (model || model.error().code != Errc::kIo) return server;
+  std::fprintf(stderr, "No server answers at %s: the built-in model does, in this process.\n",
+               std::string(kUsualUrl).c_str());
+  return make_engine(options);
 }
 
 int report_error(const Error& error, int status) {
@@ -404,11 +415,15 @@ Result<DialogOptions> parse_chat_options(std::span<const std::string> args) {
   DialogOptions options;
   const auto flags = chat_flags(options);
   CARAT_TRY_VOID(parse_flags(flags, args, options.engine_args));
+  options.engine_only |= !options.model_path.empty();
   if (!options.thinking.empty() && options.thinking != "on" && options.thinking != "off")
     return Error{Errc::kInvalidArgument, str_cat("--thinking must be on or off, got '", options.thinking, "'")};
   if (!options.engine_args.empty() && !options.engine_only)
-    return Error{Errc::kInvalidArgument, "options after -- belong to the engine and need --engine-only"};
-  CARAT_TRY(const auto url, parse_http_url(options.url));
+    return Error{Errc::kInvalidArgument,
+                 "options after -- belong to the engine and need --engine-only or --model-path"};
+  if (!options.url.empty()) CARAT_TRY_VOID(parse_http_url(options.url));
+  if (!options.url.empty() && options.engine_only)
+    return Error{Errc::kInvalidArgument, "--url names a server; --model-path and --engine-only do without one"};
   return options;
 }
 

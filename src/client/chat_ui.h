@@ -62,7 +62,7 @@ class DialogSession {
 std::string printable(std::string_view text);
 
 struct DialogOptions {
-  std::string url = "http://127.0.0.1:30000";
+  std::string url = {};  ///< "": a server at the usual place, or else the engine
   std::string model = {};
   std::string api_key = {};
   std::string system = {};
@@ -71,8 +71,9 @@ struct DialogOptions {
   bool has_prompt = false;
   bool verbose = false;
   std::optional<int> max_tokens = {};
-  double temperature = -1;  ///< negative: the server's
-  double top_p = -1;        ///< negative: the server's
+  double temperature = -1;      ///< negative: the server's
+  double top_p = -1;            ///< negative: the server's
+  std::string model_path = {};  ///< of the engine; implies engine_only
   bool engine_only = false;
   std::vector<std::string> engine_args = {};  ///< what follows "--", for the engine
 };
@@ -81,7 +82,7 @@ struct DialogOptions {
 Result<DialogOptions> parse_chat_options(std::span<const std::string> args);
 std::string chat_help();
 
-/// Makes the backend of --engine-only.
+/// Makes the backend of --engine-only and --model-path, and where no --url is given and no server answers.
 using DialogEngineFactory = std::function<Result<std::unique_ptr<DialogBackend>>(const DialogOptions&)>;
 
 /// The command: `args` without the program's and the command's name. Returns the exit status: 0, 1 (failed), 2 (usage).

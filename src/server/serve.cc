@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "http/server.h"
 #include "server/model_source.h"
+#include "server/served.h"
 #include "server/signals.h"
 #include "server/start_engine.h"
 #include "server/warmup.h"
@@ -36,42 +37,6 @@ void raise_open_file_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const std::string& launch_command) {
-  ApiSettings s;
-  s.served_model_name = o.served_model_name.value_or(model.name);
-  s.model_path = model.name;
-  s.tokenizer_path = model.tokenizer_path;
-  s.load_format = o.arguments.find("load_format")->as_string();
-  s.weight_version = o.weight_version;
-  s.version = CARAT_VERSION;
-  s.context_length_given = o.context_length;
-  s.model_sampling_defaults = o.model_sampling_defaults;
-  s.preferred_sampling_params = o.preferred_sampling_params;
-  s.default_chat_template_kwargs = o.default_chat_template_kwargs;
-  s.reasoning_parser = o.reasoning_parser;
-  s.tool_call_parser = o.tool_call_parser;
-  s.stream_interval = o.stream_interval;
-  s.incremental_streaming_output = o.incremental_streaming_output;
-  s.stream_default_include_usage = o.stream_default_include_usage;
-  s.cache_report = o.enable_cache_report;
-  s.allow_auto_truncate = o.allow_auto_truncate;
-  s.priority_scheduling = o.priority_scheduling;
-  s.low_priority_values_first = o.low_priority_values_first;
-  s.abort_on_priority_when_disabled = o.abort_on_priority_when_disabled;
-  s.default_priority = o.default_priority_value;
-  s.api_key = o.api_key;
-  s.admin_api_key = o.admin_api_key;
-  s.cors_allow_origins = o.cors_allow_origins;
-  s.enable_metrics = o.enable_metrics;
-  s.log_requests = o.log_requests;
-  s.log_requests_level = o.log_requests_level;
-  s.log_requests_json = o.log_requests_json;
-  s.prep_threads = o.prep_threads;
-  s.server_arguments = o.arguments;
-  s.launch_command = launch_command;
-  return s;
 }
 
 HttpServerOptions http_options(const ServerOptions& o) {
@@ -148,23 +113,13 @@ class Server {
   Result<void> load() {
     CARAT_TRY(auto started, start_engine(options_, model_));
     engine_ = std::move(started.engine);
-    ServedModel served;
-    served.engine = engine_.get();
-    served.tokenizer = model_.tokenizer.get();
-    served.config = &model_.config;
-    served.family = model_.family;
-    served.context_length = model_.context_length;
-    served.weights_bytes = model_.weights ? model_.weights->size_bytes : 0;
-    served.kv_bytes = started.kv_bytes;
-    served.startup_seconds = std::chrono::duration<double>(Clock::now() - started_).count();
-    api_->publish(served);
+    const double seconds = std::chrono::duration<double>(Clock::now() - started_).count();
+    api_->publish(served_model(model_, *engine_, started.kv_bytes, seconds));
     return {};
   }
 
   void announce() const {
     const std::string url = str_cat("http://", reachable_host(options_.host), ":", http_->port());
-    if (model_.is_default && options_.load_format != LoadFormat::kScripted)
-      log_warning("No --model-path was given: this is a miniature with random weights, and it answers nonsense.");
     log_info("Try: curl ", url, "/v1/chat/completions -H 'Content-Type: application/json' ",
              options_.api_key ? "-H 'Authorization: Bearer KEY' " : "",
              "-d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}], \"max_tokens\": 64}'");

@@ -21,6 +21,8 @@ void log_capacity(const EngineOptions& engine, const RunnerPlan& plan, int conte
 }  // namespace
 
 Result<StartedEngine> start_engine(const ServerOptions& options, LoadedModel& model) {
+  if (model.is_default && options.load_format != LoadFormat::kScripted)
+    log_warning("No --model-path was given: this is a miniature with random weights, and it answers nonsense.");
   CARAT_TRY(const auto gpu, choose_gpu(options));
   CARAT_TRY_VOID(load_contents(options, gpu.has_value(), model));
   CARAT_TRY(auto plan, make_runner(options, gpu, model));

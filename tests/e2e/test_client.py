@@ -104,6 +104,33 @@ class Chat(unittest.TestCase):
             self.assertEqual(terminal.exit_status(), 0)
             self.assertEqual(server.chat("x").status, 200)
 
+    def test_in_this_process(self):
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder, "script.jsonl")
+            script.write_text(json.dumps({"match": "", "text": "scripted answer"}))
+            scripted = ["--", "--load-format", "scripted", "--script", str(script)]
+            result = run("chat", "--engine-only", "--prompt", "hello", "--verbose", *scripted)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertRegex(result.stdout, r"^scripted answer\n\[\d+ \+ 16 tokens, first after .*\]\n$")
+            result = run("chat", "--engine-only", "--max-tokens", "8", *scripted, stdin="hi\n/retry\n")
+            self.assertEqual(result.stdout.count("scripted\n[cut at the longest answer]\n"), 2)
+            script.write_text(json.dumps(SLOW))
+            terminal = Terminal("chat", "--engine-only", *scripted)
+            terminal.wait_for(">>> ")
+            terminal.send("slow one\n")
+            terminal.wait_for("abcdefghij")
+            terminal.send("\x03")
+            terminal.wait_for("[stopped]")
+            terminal.send("/quit\n")
+            self.assertEqual(terminal.exit_status(), 0)
+        result = run("chat", "--engine-only", "--prompt", "hello", "--max-tokens", "4", "--", "--device", "cpu")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("random weights", result.stderr)
+        result = run("chat", "--model-path", "/no/such/folder", "--prompt", "hello")
+        self.assertEqual((result.returncode, "/no/such/folder" in result.stderr), (1, True))
+        self.assertEqual(run("chat", "--engine-only", "--url", NOBODY).returncode, 2)
+        self.assertEqual(run("chat", "--engine-only", "--", "--bogus").returncode, 1)
+
     def test_nobody_there(self):
         result = run("chat", "--url", NOBODY)
         self.assertEqual(result.returncode, 1)

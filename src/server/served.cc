@@ -1,0 +1,55 @@
+#include "server/served.h"
+
+namespace carat {
+
+ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const std::string& launch_command) {
+  ApiSettings s;
+  s.served_model_name = o.served_model_name.value_or(model.name);
+  s.model_path = model.name;
+  s.tokenizer_path = model.tokenizer_path;
+  s.load_format = o.arguments.find("load_format")->as_string();
+  s.weight_version = o.weight_version;
+  s.version = CARAT_VERSION;
+  s.context_length_given = o.context_length;
+  s.model_sampling_defaults = o.model_sampling_defaults;
+  s.preferred_sampling_params = o.preferred_sampling_params;
+  s.default_chat_template_kwargs = o.default_chat_template_kwargs;
+  s.reasoning_parser = o.reasoning_parser;
+  s.tool_call_parser = o.tool_call_parser;
+  s.stream_interval = o.stream_interval;
+  s.incremental_streaming_output = o.incremental_streaming_output;
+  s.stream_default_include_usage = o.stream_default_include_usage;
+  s.cache_report = o.enable_cache_report;
+  s.allow_auto_truncate = o.allow_auto_truncate;
+  s.priority_scheduling = o.priority_scheduling;
+  s.low_priority_values_first = o.low_priority_values_first;
+  s.abort_on_priority_when_disabled = o.abort_on_priority_when_disabled;
+  s.default_priority = o.default_priority_value;
+  s.api_key = o.api_key;
+  s.admin_api_key = o.admin_api_key;
+  s.cors_allow_origins = o.cors_allow_origins;
+  s.enable_metrics = o.enable_metrics;
+  s.log_requests = o.log_requests;
+  s.log_requests_level = o.log_requests_level;
+  s.log_requests_json = o.log_requests_json;
+  s.prep_threads = o.prep_threads;
+  s.server_arguments = o.arguments;
+  s.launch_command = launch_command;
+  return s;
+}
+
+ServedModel served_model(const LoadedModel& model, Engine& engine, int64_t kv_bytes, double startup_seconds) {
+  ServedModel served;
+  served.engine = &engine;
+  served.tokenizer = model.tokenizer.get();
+  served.config = &model.config;
+  served.family = model.family;
+  served.context_length = model.context_length;
+  served.weights_bytes = model.weights ? model.weights->size_bytes : 0;
+  served.kv_bytes = kv_bytes;
+  served.startup_seconds = startup_seconds;
+  served.chat_markers = find_chat_markers(*model.tokenizer);
+  return served;
+}
+
+}  // namespace carat
