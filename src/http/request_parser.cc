@@ -145,8 +145,10 @@ size_t RequestParser::feed(std::string_view bytes) {
   CARAT_DCHECK(state_ == State::kHead || state_ == State::kBody, "a parser that has ended was fed");
   size_t skipped = 0;
   // Old clients end a body with a line break that no length counts.
+  constexpr int kMaxLeadingBreaks = 4;
   if (!begun_)
-    while (skipped < bytes.size() && skipped < 4 && (bytes[skipped] == '\r' || bytes[skipped] == '\n')) ++skipped;
+    for (; skipped < bytes.size() && (bytes[skipped] == '\r' || bytes[skipped] == '\n'); ++skipped)
+      if (++leading_breaks_ > kMaxLeadingBreaks) break;
   bytes.remove_prefix(skipped);
   if (bytes.empty()) return skipped;
   begun_ = true;

@@ -52,6 +52,7 @@ class RequestParser {
   std::unique_ptr<Impl> impl_;
   State state_ = State::kHead;
   bool begun_ = false;
+  int leading_breaks_ = 0;  // characters of line breaks before the request
   int64_t max_header_bytes_;
   int failure_status_ = 0;
   std::string failure_reason_;
