@@ -31,6 +31,9 @@ constexpr std::chrono::seconds kDrainTime{300};
 /// For the last bytes of answers to leave.
 constexpr std::chrono::milliseconds kFlushTime{200};
 constexpr std::chrono::seconds kWarmupTime{600};
+/// On the CPU the prompt's pass has touched all that a decode step uses, and each step costs a read of the weights.
+constexpr int kCpuWarmupTokens = 1;
+constexpr int kGpuWarmupTokens = 8;
 
 void raise_open_file_limit() {
   rlimit limit{};
@@ -69,7 +72,8 @@ class Server {
     CARAT_TRY_VOID(load());
     signals_.serving();
     if (!options_.skip_server_warmup)
-      CARAT_TRY_VOID(send_warmup(options_.host, http_->port(), options_.api_key, kWarmupTime));
+      CARAT_TRY_VOID(send_warmup(options_.host, http_->port(), options_.api_key,
+                                 on_gpu_ ? kGpuWarmupTokens : kCpuWarmupTokens, kWarmupTime));
     api_->set_state(ServingState::kReady);
     announce();
     return {};
@@ -113,6 +117,7 @@ class Server {
   Result<void> load() {
     CARAT_TRY(auto started, start_engine(options_, model_));
     engine_ = std::move(started.engine);
+    on_gpu_ = started.on_gpu;
     const double seconds = std::chrono::duration<double>(Clock::now() - started_).count();
     api_->publish(served_model(model_, *engine_, started.kv_bytes, seconds));
     return {};
@@ -156,6 +161,7 @@ class Server {
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<Engine> engine_;
+  bool on_gpu_ = false;
 };
 
 }  // namespace

@@ -28,7 +28,7 @@ Result<StartedEngine> start_engine(const ServerOptions& options, LoadedModel& mo
   CARAT_TRY(auto plan, make_runner(options, gpu, model));
   const EngineOptions engine = engine_options(options, model, plan);
   log_capacity(engine, plan, model.context_length);
-  return StartedEngine{std::make_unique<Engine>(engine, std::move(plan.runner)), plan.kv_bytes};
+  return StartedEngine{std::make_unique<Engine>(engine, std::move(plan.runner)), plan.kv_bytes, plan.on_gpu};
 }
 
 }  // namespace carat

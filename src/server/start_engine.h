@@ -13,6 +13,7 @@ namespace carat {
 struct StartedEngine {
   std::unique_ptr<Engine> engine;
   int64_t kv_bytes = 0;
+  bool on_gpu = false;
 };
 
 /// Loads the contents of `model` (of open_model()) and starts its engine; logs devices, memory and capacity. `model`

@@ -76,16 +76,17 @@ std::string reachable_host(const std::string& host) {
   return host == "::" ? "::1" : host;
 }
 
-Result<void> send_warmup(const std::string& host, int port, const std::optional<std::string>& api_key,
+Result<void> send_warmup(const std::string& host, int port, const std::optional<std::string>& api_key, int num_tokens,
                          std::chrono::seconds timeout) {
-  constexpr std::string_view kBody =
-      R"({"text":"The capital city of France is","sampling_params":{"temperature":0,"max_new_tokens":8}})";
+  const std::string body =
+      str_cat(R"({"text":"The capital city of France is","sampling_params":{"temperature":0,"max_new_tokens":)",
+              num_tokens, "}}");
   const std::string target = reachable_host(host);
   CARAT_TRY(const auto socket, connect_to(target, port, timeout));
   CARAT_TRY_VOID(send_all(socket->fd(), str_cat("POST /generate HTTP/1.1\r\nHost: ", target, ":", port,
                                                 "\r\nContent-Type: application/json\r\nConnection: close\r\n",
                                                 api_key ? str_cat("Authorization: Bearer ", *api_key, "\r\n") : "",
-                                                "Content-Length: ", kBody.size(), "\r\n\r\n", kBody)));
+                                                "Content-Length: ", body.size(), "\r\n\r\n", body)));
   CARAT_TRY(const auto answer, receive_all(socket->fd()));
   if (answer.starts_with("HTTP/1.1 200")) return {};
   return Error{Errc::kInternal, str_cat("warm-up: unexpected answer: ", answer.substr(0, 300))};

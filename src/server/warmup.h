@@ -9,8 +9,9 @@
 
 namespace carat {
 
-/// POST /generate on the server itself. Errors: kIo, kInternal (another status than 200, with the answer's start).
-Result<void> send_warmup(const std::string& host, int port, const std::optional<std::string>& api_key,
+/// POST /generate on the server itself for `num_tokens` tokens. Errors: kIo, kInternal (another status than 200, with
+/// the answer's start).
+Result<void> send_warmup(const std::string& host, int port, const std::optional<std::string>& api_key, int num_tokens,
                          std::chrono::seconds timeout);
 
 /// How to reach a server that listens on `host`: "0.0.0.0" -> "127.0.0.1", "::" -> "::1".
