@@ -1,5 +1,7 @@
 #include "http/request_parser.h"
 
+#include <algorithm>
+
 #include <boost/beast/http/basic_parser.hpp>
 
 #include "base/str.h"
@@ -19,10 +21,27 @@ std::string_view view(BeastView text) { return {text.data(), text.size()}; }
 // Beast's grammar, our fields: builds the HttpRequest directly and keeps the refusals that Beast has no code for.
 class RequestParser::Impl final : public http::basic_parser<true> {
  public:
-  explicit Impl(const Limits& limits) : max_header_bytes_(limits.max_header_bytes) {
+  explicit Impl(const Limits& limits) {
     header_limit(static_cast<uint32_t>(limits.max_header_bytes));
     body_limit(static_cast<uint64_t>(limits.max_body_bytes));
+  }
+
+  /// The head first, then what follows it: so head_bytes is exact, however the bytes were cut. Returns how much was
+  /// taken.
+  size_t advance(std::string_view bytes, BeastError& ec) {
+    size_t taken = 0;
+    if (!is_header_done()) {
+      eager(false);
+      taken = put({bytes.data(), bytes.size()}, ec);
+      head_bytes += static_cast<int64_t>(taken);
+      if (ec || !is_header_done() || is_done()) return taken;
+      bytes.remove_prefix(taken);
+    }
+    // No chunked body ends with less, and Beast asserts that it is not called with less of the end.
+    const size_t least = chunked() ? std::string_view("0\r\n\r\n").size() : 1;
+    if (bytes.size() < least) return taken;
     eager(true);
+    return taken + put({bytes.data(), bytes.size()}, ec);
   }
 
   HttpRequest request;
@@ -43,16 +62,8 @@ class RequestParser::Impl final : public http::basic_parser<true> {
 
   void on_request_impl(http::verb, BeastView method, BeastView target, int version, BeastError& ec) override {
     http10 = version == 10;
-    // The empty line that ends the head is counted here too.
-    if (!count_head(method.size() + target.size() + std::string_view("  HTTP/1.1\r\n\r\n").size(), ec)) return;
     request.method = std::string(view(method));
     set_target(view(target), ec);
-  }
-
-  bool count_head(size_t bytes, BeastError& ec) {
-    head_bytes += static_cast<int64_t>(bytes);
-    if (head_bytes > max_header_bytes_) ec = http::error::header_limit;
-    return !ec;
   }
 
   void set_target(std::string_view target, BeastError& ec) {
@@ -78,7 +89,6 @@ class RequestParser::Impl final : public http::basic_parser<true> {
   void on_field_impl(http::field name, BeastView name_text, BeastView value_text, BeastError& ec) override {
     if (head_done_) return;  // a trailer: nothing in it may change the request
     const auto value = view(value_text);
-    if (!count_head(name_text.size() + value.size() + std::string_view(": \r\n").size(), ec)) return;
     switch (name) {
       case http::field::host:
         if (has_host_) return refuse(400, "More than one Host header.", ec);
@@ -125,7 +135,6 @@ class RequestParser::Impl final : public http::basic_parser<true> {
   void on_response_impl(int, BeastView, int, BeastError&) override {}
   void on_finish_impl(BeastError&) override {}
 
-  const int64_t max_header_bytes_;
   bool head_done_ = false;
   bool has_host_ = false;
   bool has_length_ = false;
@@ -152,23 +161,19 @@ size_t RequestParser::feed(std::string_view bytes) {
   bytes.remove_prefix(skipped);
   if (bytes.empty()) return skipped;
   begun_ = true;
-  // No chunked body ends with less, and Beast asserts that it is not called with less of the end.
-  if (impl_->is_header_done() && impl_->chunked() && bytes.size() < std::string_view("0\r\n\r\n").size())
-    return skipped;
 
   BeastError ec;
-  const size_t taken = impl_->put({bytes.data(), bytes.size()}, ec);
+  const size_t taken = impl_->advance(bytes, ec);
   const bool head_done = (!ec || ec == http::error::need_more) && impl_->is_header_done();
-  // A head that has not ended, a trailer, or the line before a chunk. Beast bounds neither of the last two.
-  const auto pending = static_cast<int64_t>(bytes.size() - taken);
-  const bool too_long = (head_done ? 0 : impl_->head_bytes) + pending > max_header_bytes_;
+  // A head, a trailer, or the line before a chunk. Beast bounds neither of the last two.
+  const int64_t pending = impl_->is_done() ? 0 : static_cast<int64_t>(bytes.size() - taken);
+  const bool too_long = std::max(impl_->head_bytes, pending + (head_done ? 0 : impl_->head_bytes)) > max_header_bytes_;
 
   if (impl_->refusal_status != 0) {
     fail(impl_->refusal_status, impl_->refusal_reason);
   } else if (ec == http::error::body_limit) {
     fail(413, "The request body is too large.");
-  } else if (ec == http::error::header_limit ||
-             ((!ec || ec == http::error::need_more) && !impl_->is_done() && too_long)) {
+  } else if (ec == http::error::header_limit || ((!ec || ec == http::error::need_more) && too_long)) {
     fail(431, str_cat("The request headers are longer than ", max_header_bytes_, " bytes."));
   } else if (ec == http::error::bad_version && bytes.starts_with("PRI * HTTP/2.0\r\n")) {
     fail(400, "HTTP/2 is not spoken here, only HTTP/1.1.");  // routers ask in this way whether we are a gRPC server
