@@ -49,6 +49,7 @@ void Api::Impl::probe(ReplyPtr reply) {
   request.prompt = {0};
   request.sampling.max_new_tokens = 1;
   request.sampling.temperature = 0;
+  request.untracked = true;
   request.stream = std::move(stream);
   const auto accepted = model()->engine->submit(std::move(request));
   // A full queue is a working server.

@@ -116,10 +116,14 @@ Result<LogprobParams> read_logprobs(const Json& body, size_t i) {
 Result<std::optional<std::string>> read_rid(const Json& body, size_t i, bool batch) {
   const Json* rid = body.find("rid");
   if (!rid || rid->is_null()) return std::optional<std::string>();
-  if (rid->is_string()) return std::optional(batch ? str_cat(rid->as_string(), "_", i) : rid->as_string());
+  if (rid->is_string()) {
+    CARAT_TRY_VOID(check_request_id(rid->as_string()));
+    return std::optional(batch ? str_cat(rid->as_string(), "_", i) : rid->as_string());
+  }
   const Json* mine = per_item(rid, i);
   if (!rid->is_array() || !mine || !mine->is_string())
     return bad("rid: Input should be a string, or a list with one string per prompt");
+  CARAT_TRY_VOID(check_request_id(mine->as_string()));
   return std::optional(mine->as_string());
 }
 

@@ -183,7 +183,8 @@ StreamParams read_stream_params(JsonFields& fields) {
 RequestIdentity read_identity(JsonFields& fields) {
   RequestIdentity out;
   out.rid = fields.text("rid");
-  if (out.rid && (out.rid->empty() || out.rid->size() > 256)) fields.fail("rid", "must have 1 to 256 bytes");
+  if (out.rid)
+    if (const auto ok = check_request_id(*out.rid); !ok) fields.fail("rid", ok.error().message);
   if (const auto priority = fields.integer("priority", -kMaxInt, kMaxInt)) out.priority = static_cast<int>(*priority);
   const auto extra_key = fields.text("extra_key");
   const auto salt = fields.text("cache_salt");
@@ -191,6 +192,12 @@ RequestIdentity read_identity(JsonFields& fields) {
     out.cache_salt =
         mix(mix(mix(0xcbf29ce484222325ull, extra_key.value_or("")), std::string_view("\0", 1)), salt.value_or(""));
   return out;
+}
+
+Result<void> check_request_id(std::string_view rid) {
+  if (!rid.empty() && rid.size() <= kMaxRequestIdBytes) return {};
+  return Error{Errc::kInvalidArgument,
+               str_cat("a request id must have 1 to ", kMaxRequestIdBytes, " bytes, got ", rid.size())};
 }
 
 Result<void> refuse_constraints(const Json& body) {

@@ -21,6 +21,7 @@ inline constexpr int kMaxPromptsPerRequest = 4096;
 inline constexpr int kMaxTopLogprobs = 256;
 inline constexpr int kMaxLogprobIds = 4096;
 inline constexpr int kMaxStopTokenIds = 1024;
+inline constexpr size_t kMaxRequestIdBytes = 256;
 
 /// How one prompt is to be continued.
 struct GenerationParams {
@@ -56,6 +57,8 @@ struct RequestIdentity {
   uint64_t cache_salt = 0;  ///< of extra_key and cache_salt
 };
 RequestIdentity read_identity(JsonFields& fields);
+/// Errors: kInvalidArgument for an empty request id or one above kMaxRequestIdBytes.
+Result<void> check_request_id(std::string_view rid);
 
 /// The text of a constrained-decoding request, which this build refuses: response_format other than text, json_schema,
 /// regex, ebnf, structural_tag, stop_regex. Errors: kInvalidArgument.

@@ -189,7 +189,7 @@ class Errors(unittest.TestCase):
 class Keys(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--api-key", "secret", "--admin-api-key", "root", "--cors-allow-origins",
+        cls.server = Server("--api-key", "secret", "--admin-api-key", "root", "--enable-metrics", "--cors-allow-origins",
                             "http://app.example", script=SCRIPT)
 
     @classmethod
@@ -204,8 +204,11 @@ class Keys(unittest.TestCase):
             self.assertEqual(self.server.get("/v1/models", headers=bearer(wrong)).status, 401, wrong)
         for right in ("Bearer secret", "bearer secret", "BEARER  secret"):
             self.assertEqual(self.server.get("/v1/models", headers=bearer(right)).status, 200, right)
-        for path in ("/health", "/ready", "/health_generate"):
+        for path in ("/health", "/ready", "/health_generate", "/metrics"):
             self.assertEqual(self.server.get(path).status, 200)
+        self.assertNotEqual(self.server.request("OPTIONS", "/v1/models").status, 401)
+        for path in ("/abort_request", "/start_profile", "/stop_profile"):
+            self.assertEqual(self.server.post(path, {}, headers=bearer("Bearer secret")).status, 401, path)
         self.assertEqual(self.server.post("/flush_cache", None, headers=bearer("Bearer secret")).status, 401)
         self.assertEqual(self.server.post("/flush_cache", None, headers=bearer("Bearer root")).status, 200)
 

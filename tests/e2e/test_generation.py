@@ -313,6 +313,11 @@ class Generation(unittest.TestCase):
                     return float(line.rsplit(" ", 1)[1])
             self.fail(name)
         before = value("generation_tokens_total"), value("num_requests_total")
+        hits = value("cache_hit_rate")
+        for _ in range(20):
+            self.assertEqual(self.server.get("/health_generate").status, 200)
+        self.assertEqual(value("cache_hit_rate"), hits)
+        self.assertEqual((value("generation_tokens_total"), value("num_requests_total")), before)
         self.server.chat("say-hello", max_tokens=5)
         self.server.get("/health")
         self.assertEqual((value("generation_tokens_total") - before[0], value("num_requests_total") - before[1]), (5, 1))
