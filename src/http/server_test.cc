@@ -226,6 +226,20 @@ TEST_F(HttpServerTest, RequestsMayComeByteByByte) {
   EXPECT_EQ(answer.body, "POST /slow ? Host=h;Transfer-Encoding=chunked; abcde");  // no trailer among the headers
 }
 
+TEST_F(HttpServerTest, ALineBreakOrTwoInFrontAreSkipped) {
+  start();
+  for (const bool in_pieces : {false, true})
+    for (const int breaks : {1, 2, 3}) {
+      auto client = connect();
+      for (int i = 0; i < breaks; ++i) {
+        client.send("\r\n");
+        if (in_pieces) std::this_thread::sleep_for(2ms);
+      }
+      client.send(kGet);
+      EXPECT_EQ(client.read_answer().status, breaks <= 2 ? 200 : 400) << breaks;
+    }
+}
+
 TEST_F(HttpServerTest, ContinuesWhenAsked) {
   start();
   auto client = connect();
