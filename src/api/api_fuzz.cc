@@ -12,19 +12,19 @@
 #include "chat/parse_chat.h"
 #include "chat/render.h"
 
+namespace carat {
 namespace {
 constexpr int kVocab = 1000;
 
-void use(const carat::Error& error) {
-  for (const auto style : {carat::ErrorStyle::kOpenAi, carat::ErrorStyle::kNative}) {
-    const auto reply = carat::schema_error(style, error);
-    CARAT_CHECK(carat::parse_json(reply.body).has_value(), "an error's body is JSON");
+void use(const Error& error) {
+  for (const auto style : {ErrorStyle::kOpenAi, ErrorStyle::kNative}) {
+    const auto reply = schema_error(style, error);
+    CARAT_CHECK(parse_json(reply.body).has_value(), "an error's body is JSON");
   }
 }
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace carat;
   const auto body = parse_json({reinterpret_cast<const char*>(data), size});
   if (!body) {
     use(body.error());
@@ -48,3 +48,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     use(prompt.error());
   return 0;
 }
+
+}  // namespace carat

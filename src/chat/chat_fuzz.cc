@@ -12,10 +12,10 @@
 #include "chat/parse_chat.h"
 #include "chat/render.h"
 
+namespace carat {
 namespace {
 
-void run(const carat::Json& body) {
-  using namespace carat;
+void run(const Json& body) {
   const auto input = parse_chat_input(body);
   if (!input) {
     CARAT_CHECK(!input.error().message.empty(), "an error without a message");
@@ -33,7 +33,9 @@ void run(const carat::Json& body) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const auto json = carat::parse_json({reinterpret_cast<const char*>(data), size});
-  run(json ? *json : carat::BodyGenerator(std::span(data, size)).body());
+  const auto json = parse_json({reinterpret_cast<const char*>(data), size});
+  run(json ? *json : BodyGenerator(std::span(data, size)).body());
   return 0;
 }
+
+}  // namespace carat

@@ -7,8 +7,9 @@
 #include "config/model_config.h"
 #include "config/model_size.h"
 
+namespace carat {
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace carat;
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const size_t cut = input.find('\0');
   const auto config = parse_json(input.substr(0, cut));
@@ -34,3 +35,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CARAT_CHECK(again->text == text, "the way back loses nothing");
   return 0;
 }
+
+}  // namespace carat

@@ -59,10 +59,8 @@ Told run(const TextOptions& options, std::span<const TokenId> tokens, size_t cut
 }
 
 }  // namespace
-}  // namespace carat
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace carat;
   size_t at = 0;
   const auto next = [&] { return at < size ? data[at++] : uint8_t{0}; };
   const uint8_t flags = next();
@@ -88,3 +86,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CARAT_CHECK(is_valid_utf8(whole.text), "half a character was told");
   return 0;
 }
+
+}  // namespace carat

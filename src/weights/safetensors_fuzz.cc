@@ -5,8 +5,9 @@
 #include "base/check.h"
 #include "weights/safetensors.h"
 
+namespace carat {
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace carat;
   const auto header = parse_safetensors({reinterpret_cast<const std::byte*>(data), size}, "input");
   if (!header) {
     CARAT_CHECK(!header.error().message.empty(), "an error says something");
@@ -23,3 +24,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CARAT_CHECK_EQ(at, static_cast<int64_t>(size));
   return 0;
 }
+
+}  // namespace carat
