@@ -229,8 +229,9 @@ TEST_P(Ops, LinearPassesOnWhatIsNotFinite) {
 // ---- Element by element
 
 TEST_P(Ops, RmsNorm) {
-  for (const auto& [rows, cols, pad] :
+  for (const auto& shape :
        {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 7, 2}, {5, 256, 0}, {2, 1536, 8}, {70, 515, 1}, {1, 5376, 0}}) {
+    const int64_t rows = shape[0], cols = shape[1], pad = shape[2];
     Random random(3);
     Matrix x = random.matrix(rows, cols, 2.0f, pad), w = random.matrix(1, cols);
     if (rows > 1) std::fill_n(&x.bits(1, 0), cols, uint16_t{0});
@@ -268,8 +269,9 @@ TEST_P(Ops, RmsNormOfHeadsInsideRows) {
 }
 
 TEST_P(Ops, AddMulScale) {
-  for (const auto& [rows, cols, pad] :
+  for (const auto& shape :
        {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 7, 2}, {2, 1536, 8}, {1, 40000, 0}, {67, 515, 1}}) {
+    const int64_t rows = shape[0], cols = shape[1], pad = shape[2];
     Random random(9);
     Matrix a = random.matrix(rows, cols, 3.0f, pad), b = random.matrix(rows, cols, 0.1f, pad);
     Matrix broadcast = random.matrix(1, cols);
@@ -313,7 +315,8 @@ TEST_P(Ops, GeluMulAndSoftcapOfEveryNumber) {
 
 TEST_P(Ops, SoftcapOfRows) {
   Random random(21);
-  for (const auto& [rows, cols, pad] : {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 33001, 3}}) {
+  for (const auto& shape : {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 33001, 3}}) {
+    const int64_t rows = shape[0], cols = shape[1], pad = shape[2];
     Matrix x = random.matrix(rows, cols, 20.0f, pad), want(rows, cols, pad, DType::kF32);
     softcap(ref_, want.view(), x.view(), 30.0f);
     for_each_context([&](Context& ctx, const std::string& threads) {
@@ -524,7 +527,8 @@ TEST_P(Ops, KvWrite) {
 // ---- Experts
 
 TEST_P(Ops, Route) {
-  for (const auto& [tokens, num_experts, k] : {std::array<int, 3>{0, 4, 2}, {1, 1, 1}, {3, 8, 8}, {200, 128, 8}}) {
+  for (const auto& shape : {std::array<int, 3>{0, 4, 2}, {1, 1, 1}, {3, 8, 8}, {200, 128, 8}}) {
+    const int tokens = shape[0], num_experts = shape[1], k = shape[2];
     Random random(41);
     Matrix logits = random.matrix(tokens, num_experts, 1.5f, 2), scales = random.matrix(1, num_experts);
     if (tokens > 2) std::fill_n(&logits.bits(2, 0), num_experts, Bf16(0.5f).bits);  // all equal: the lowest win
