@@ -1,11 +1,14 @@
 #include "client/chat_ui.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -264,16 +267,32 @@ std::vector<CliFlag> chat_flags(DialogOptions& o) {
   };
 }
 
+// Ctrl-C stops an answer or the wait for a line, and nothing else. The flag is for the answer, the event for the wait:
+// it also ends a wait that begins after the signal, or that another thread than the signal's is in.
 std::atomic<bool> interrupted{false};
+int interrupt_event = -1;
 
-// Ctrl-C stops an answer, and nothing else. Without SA_RESTART, so that it also ends the wait for a line.
 void catch_interrupts() {
+  interrupt_event = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = true; };
+  action.sa_flags = SA_RESTART;
+  action.sa_handler = [](int) {
+    const int kept = errno;
+    interrupted = true;
+    const uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(interrupt_event, &one, sizeof one);
+    errno = kept;
+  };
   sigaction(SIGINT, &action, nullptr);
 }
 
-// Lines from stdin, read by read(2): a signal can then end the wait, which the standard streams would hide.
+void forget_interrupts() {
+  uint64_t count = 0;
+  [[maybe_unused]] const auto taken = ::read(interrupt_event, &count, sizeof count);
+  interrupted = false;
+}
+
+// Lines from stdin, read by read(2), which the standard streams would hide: an interrupt ends the wait.
 class LineReader {
  public:
   enum class Outcome { kLine, kEnd, kInterrupted };
@@ -284,9 +303,11 @@ class LineReader {
         buffer_.erase(0, end + 1);
         return Outcome::kLine;
       }
+      pollfd ready[] = {{STDIN_FILENO, POLLIN, 0}, {interrupt_event, POLLIN, 0}};
+      if (::poll(ready, 2, -1) < 0) continue;  // EINTR: the event says whether it was an interrupt
+      if (ready[1].revents != 0) return Outcome::kInterrupted;
       char bytes[4096];
       const auto n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-      if (n < 0 && errno == EINTR) return Outcome::kInterrupted;
       if (n > 0) {
         buffer_.append(bytes, static_cast<size_t>(n));
         continue;
@@ -360,7 +381,7 @@ void converse(DialogSession& session, bool styled) {
   MessageReader messages(lines, interactive, styled);
   std::string message;
   while (true) {
-    interrupted = false;
+    forget_interrupts();
     switch (messages.next(message)) {
       case LineReader::Outcome::kEnd:
         if (interactive) write_out("\n");
