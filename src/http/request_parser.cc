@@ -37,11 +37,7 @@ class RequestParser::Impl final : public http::basic_parser<true> {
       if (ec || !is_header_done() || is_done()) return taken;
       bytes.remove_prefix(taken);
     }
-    // No chunked body ends with less, and Beast asserts that it is not called with less of the end.
-    const size_t least = chunked() ? std::string_view("0\r\n\r\n").size() : 1;
-    if (bytes.size() < least) return taken;
-    eager(true);
-    return taken + put({bytes.data(), bytes.size()}, ec);
+    return taken + (chunked() ? advance_chunks(bytes, ec) : advance_body(bytes, ec));
   }
 
   HttpRequest request;
@@ -49,11 +45,36 @@ class RequestParser::Impl final : public http::basic_parser<true> {
   bool wants_continue = false;
   // What the head has taken so far: Beast bounds each of its parts, not their sum.
   int64_t head_bytes = 0;
+  // The longest piece of a chunked body's framing so far: the line before a chunk, or the last chunk with the trailer.
+  int64_t framing_bytes = 0;
   // Why one of the callbacks below stopped the parser.
   int refusal_status = 0;
   std::string refusal_reason;
 
  private:
+  size_t advance_body(std::string_view bytes, BeastError& ec) {
+    if (bytes.empty()) return 0;
+    eager(true);
+    return put({bytes.data(), bytes.size()}, ec);
+  }
+
+  /// One element at a time, so that the framing is measured the same however its bytes were cut.
+  size_t advance_chunks(std::string_view bytes, BeastError& ec) {
+    // No chunked body ends with less, and Beast asserts that it is not called with less of the end.
+    constexpr size_t kLeast = std::string_view("0\r\n\r\n").size();
+    eager(false);
+    size_t taken = 0;
+    while (!is_done() && bytes.size() >= kLeast) {
+      const size_t before = request.body.size();
+      const size_t step = put({bytes.data(), bytes.size()}, ec);
+      framing_bytes = std::max(framing_bytes, static_cast<int64_t>(step - (request.body.size() - before)));
+      taken += step;
+      bytes.remove_prefix(step);
+      if (ec || step == 0) break;
+    }
+    return taken;
+  }
+
   void refuse(int status, std::string reason, BeastError& ec) {
     refusal_status = status;
     refusal_reason = std::move(reason);
@@ -167,7 +188,8 @@ size_t RequestParser::feed(std::string_view bytes) {
   const bool head_done = (!ec || ec == http::error::need_more) && impl_->is_header_done();
   // A head, a trailer, or the line before a chunk. Beast bounds neither of the last two.
   const int64_t pending = impl_->is_done() ? 0 : static_cast<int64_t>(bytes.size() - taken);
-  const bool too_long = std::max(impl_->head_bytes, pending + (head_done ? 0 : impl_->head_bytes)) > max_header_bytes_;
+  const bool too_long = std::max({impl_->head_bytes, impl_->framing_bytes,
+                                  pending + (head_done ? 0 : impl_->head_bytes)}) > max_header_bytes_;
 
   if (impl_->refusal_status != 0) {
     fail(impl_->refusal_status, impl_->refusal_reason);
