@@ -87,6 +87,27 @@ std::string request_log_line(const ApiSettings& settings, const HttpRequest& req
       .dump();
 }
 
+/// The header that names a replica for the request; there is one replica, so that any integer will do.
+Result<void> check_routing_headers(const HttpRequest& request) {
+  const std::string* rank = request.header("X-Data-Parallel-Rank");
+  int64_t value = 0;
+  if (!rank || parse_int(trim(*rank), value)) return {};
+  return Error{Errc::kInvalidArgument,
+               str_cat("Invalid X-Data-Parallel-Rank header: must be an integer, got '", *rank, "'")};
+}
+
+SglextOptions sglext_of_headers(const HttpRequest& request) {
+  const auto on = [&](std::string_view name) {
+    const std::string* value = request.header(name);
+    return value && *value == "1";
+  };
+  SglextOptions out;
+  out.input_ids = on("X-Sglext-Return-Input-Ids");
+  out.output_ids = on("X-Sglext-Return-Output-Ids");
+  out.framed_ids = on("X-Sglext-Ids-Framed");
+  return out;
+}
+
 bool method_listed(std::string_view methods, std::string_view method) {
   const auto all = split(methods, ' ');
   return std::find(all.begin(), all.end(), method) != all.end();
@@ -221,7 +242,9 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
   if (style == ErrorStyle::kOpenAi && !is_json_content(request))
     return send_error(*reply, schema_error(style, {Errc::kInvalidArgument,
                                                    "Unsupported Media Type: Only 'application/json' is allowed"}));
+  if (const auto ok = check_routing_headers(request); !ok) return send_error(*reply, request_error(style, ok.error()));
   if (settings.log_requests) log_info(request_log_line(settings, request));
+  const SglextOptions sglext = sglext_of_headers(request);
   const int io = reply->io_index();
   auto job = std::make_shared<GenerationJob>(job_context, *wakers[static_cast<size_t>(io)], reply);
   reply->on_disconnect([weak = std::weak_ptr(job)] {
@@ -229,13 +252,13 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
   });
   // std::function copies, so the body and what comes out of it travel by shared pointer.
   auto body_text = std::make_shared<std::string>(std::move(request.body));
-  on_prep(style, reply, [this, prepare, style, received, io, job, body_text] {
+  on_prep(style, reply, [this, prepare, style, received, io, job, body_text, sglext] {
     RequestStage stage = RequestStage::kSchema;
     bool native_stream = false;
     auto prepared = [&]() -> Result<PreparedGeneration> {
       CARAT_TRY(const auto body, parse_json(*body_text));
       native_stream = style == ErrorStyle::kNative && native_streams(body);
-      return prepare({*model(), settings}, body, stage);
+      return prepare({*model(), settings, sglext}, body, stage);
     }();
     if (!prepared) {
       const Refusal refusal{prepared.error(), style, stage == RequestStage::kSchema, native_stream};

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "api/generation.h"
 #include "api/params.h"
 
 namespace carat {
@@ -16,7 +17,8 @@ struct ChatRequest {
   StreamParams stream;
   RequestIdentity identity;
   std::optional<std::vector<TokenId>> input_ids;  ///< in place of the rendered prompt
-  bool return_meta_info = false;
+  bool return_meta_info = false, return_prompt_ids = false, return_token_ids = false;
+  SglextOptions sglext;
 };
 
 /// `defaults` come below the client's values; `markers` are the special tokens that stay in the text (thoughts, calls).

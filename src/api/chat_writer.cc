@@ -77,6 +77,7 @@ class ChatStreamWriter final : public AnswerWriter {
   void write_end(std::span<const Prompt> prompts, std::string& out) override {
     for (const Prompt& prompt : prompts)
       for (const Sample& sample : prompt.samples) write_finish(prompt, sample, out);
+    append_sglext_events(out, head_, options_.sglext, prompts);
     if (!options_.stream.include_usage) return;
     out += head_;
     out += R"(],"usage":)";
@@ -139,7 +140,9 @@ class ChatBodyWriter final : public AnswerWriter {
     append_usage(out, usage_of(prompts), context_.cache_report);
     out += R"(,"metadata":{"weight_version":)";
     append_json_string(out, context_.weight_version);
-    out += "}}";
+    out += '}';
+    append_sglext(out, options_.sglext, prompts);
+    out += '}';
   }
 
  private:
@@ -158,6 +161,16 @@ class ChatBodyWriter final : public AnswerWriter {
     out += quoted_reason(sample.end->reason);
     out += R"(,"matched_stop":)";
     append_matched(out, *sample.end);
+    if (options_.return_prompt_ids) {
+      out += R"(,"prompt_token_ids":[)";
+      append_ids(out, prompt.prepared.ids);
+      out += ']';
+    }
+    if (options_.return_token_ids) {
+      out += R"(,"response_token_ids":[)";
+      append_ids(out, sample.tokens);
+      out += ']';
+    }
     if (options_.return_meta_info) {
       out += R"(,"meta_info":)";
       append_meta_info(out, context_, prompt, sample, {});

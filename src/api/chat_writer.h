@@ -13,7 +13,9 @@ struct ChatAnswerOptions {
   std::string model;
   StreamParams stream;
   bool logprobs = false;
-  bool return_meta_info = false;  ///< choices[].meta_info; not with streams
+  // Members of choices; not with streams.
+  bool return_meta_info = false, return_prompt_ids = false, return_token_ids = false;
+  SglextOptions sglext;
 };
 
 std::unique_ptr<AnswerWriter> make_chat_writer(WriterContext context, ChatAnswerOptions options);

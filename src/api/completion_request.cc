@@ -64,6 +64,7 @@ Result<CompletionRequest> parse_completion_request(const Json& body, const Gener
   request.identity = read_identity(fields);
   request.echo = fields.boolean("echo").value_or(false);
   request.return_token_ids = fields.boolean("return_token_ids").value_or(false);
+  request.return_cached_tokens_details = fields.boolean("return_cached_tokens_details").value_or(false);
   if (const auto top = fields.integer("logprobs", 0, kMaxTopLogprobs)) {
     request.params.logprobs.enabled = true;
     request.params.logprobs.num_top = static_cast<int>(*top);

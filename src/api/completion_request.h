@@ -19,6 +19,7 @@ struct CompletionRequest {
   RequestIdentity identity;
   bool echo = false;
   bool return_token_ids = false;
+  bool return_cached_tokens_details = false;
 };
 
 /// `defaults` come below the client's values. Errors: kInvalidArgument for types and missing fields (schema errors).

@@ -8,14 +8,11 @@
 namespace carat {
 namespace {
 
-void append_ids(std::string& out, std::string_view key, std::span<const TokenId> ids) {
+void append_id_member(std::string& out, std::string_view key, std::span<const TokenId> ids) {
   out += ",\"";
   out += key;
   out += "\":[";
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) out += ',';
-    append_number(out, ids[i]);
-  }
+  append_ids(out, ids);
   out += ']';
 }
 
@@ -150,8 +147,8 @@ class CompletionStreamWriter final : public CompletionWriter {
     append_logprobs(out, prompt, sample, news.first_token, news.first_chunk);
     append_end(out, sample);
     if (options_.return_token_ids) {
-      append_ids(out, "token_ids", std::span(sample.tokens).subspan(news.first_token));
-      if (news.first_chunk) append_ids(out, "prompt_token_ids", prompt.prepared.ids);
+      append_id_member(out, "token_ids", std::span(sample.tokens).subspan(news.first_token));
+      if (news.first_chunk) append_id_member(out, "prompt_token_ids", prompt.prepared.ids);
     }
     out += R"(}],"usage":)";
     if (options_.stream.continuous_usage)
@@ -162,11 +159,13 @@ class CompletionStreamWriter final : public CompletionWriter {
   }
 
   void write_end(std::span<const Prompt> prompts, std::string& out) override {
+    std::string head = "data: ";
+    append_head(head);
+    append_sglext_events(out, head, options_.sglext, prompts);
     if (!options_.stream.include_usage) return;
-    out += "data: ";
-    append_head(out);
+    out += head;
     out += R"(],"usage":)";
-    append_usage(out, usage_of(prompts), context_.cache_report);
+    append_usage(out, usage_of(prompts), context_.cache_report, /*with_nulls=*/false);
     out += "}\n\n";
   }
 
@@ -188,7 +187,9 @@ class CompletionBodyWriter final : public CompletionWriter {
     append_usage(out, usage_of(prompts), context_.cache_report);
     out += R"(,"metadata":{"weight_version":)";
     append_json_string(out, context_.weight_version);
-    out += "}}";
+    out += '}';
+    append_sglext(out, options_.sglext, prompts);
+    out += '}';
   }
 
  private:
@@ -204,8 +205,8 @@ class CompletionBodyWriter final : public CompletionWriter {
     append_logprobs(out, prompt, sample, 0, true);
     append_end(out, sample);
     if (options_.return_token_ids) {
-      append_ids(out, "token_ids", sample.tokens);
-      append_ids(out, "prompt_token_ids", prompt.prepared.ids);
+      append_id_member(out, "token_ids", sample.tokens);
+      append_id_member(out, "prompt_token_ids", prompt.prepared.ids);
     }
     out += '}';
   }

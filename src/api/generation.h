@@ -88,6 +88,16 @@ struct WriterContext {
   bool incremental_native = false;
 };
 
+/// SGLang's additions to an OpenAI answer, in its member `sglext` (spec api.md section 4.2).
+struct SglextOptions {
+  bool cached_tokens = false;
+  bool input_ids = false, output_ids = false;
+  bool framed_ids = false;  ///< in a stream the ids come as `event: sglext_ids`
+
+  bool ids() const { return input_ids || output_ids; }
+  bool any() const { return cached_tokens || ids(); }
+};
+
 /// Everything a request's run needs, made on a prep thread.
 struct PreparedGeneration {
   std::vector<PreparedPrompt> prompts;

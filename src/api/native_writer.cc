@@ -114,13 +114,6 @@ void append_finish_reason(std::string& out, const Sample& sample) {
   out += '}';
 }
 
-void append_ids(std::string& out, std::span<const TokenId> ids) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) out += ',';
-    append_number(out, ids[i]);
-  }
-}
-
 NativeLogprobs logprobs_of(const NativeAnswerOptions& options, const Prompt& prompt, const Sample& sample) {
   const size_t prompt_idx = static_cast<size_t>(sample.index) / prompt.samples.size();
   return prompt_idx < options.logprobs.size() ? options.logprobs[prompt_idx] : NativeLogprobs{};

@@ -155,12 +155,21 @@ Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Jso
   const bool logprobs = request.params.logprobs.enabled;
   CARAT_TRY(auto ready, make_prompt(context, id, std::move(prompt.ids), std::move(request.params), request.identity));
   ready.thinking = prompt.thinking;
+  ChatAnswerOptions answer{id,
+                           std::move(request.model),
+                           with_default_usage(context, request.stream),
+                           logprobs,
+                           request.return_meta_info,
+                           request.return_prompt_ids,
+                           request.return_token_ids,
+                           request.sglext};
+  answer.sglext.input_ids |= context.sglext.input_ids || context.settings.return_input_ids;
+  answer.sglext.output_ids |= context.sglext.output_ids || context.settings.return_output_ids;
+  answer.sglext.framed_ids = context.sglext.framed_ids;
   PreparedGeneration out;
   out.prompts.push_back(std::move(ready));
   out.stream_interval = context.settings.stream_interval;
-  out.writer = make_chat_writer(
-      writer_context(context),
-      {id, std::move(request.model), with_default_usage(context, request.stream), logprobs, request.return_meta_info});
+  out.writer = make_chat_writer(writer_context(context), std::move(answer));
   return out;
 }
 
@@ -177,7 +186,8 @@ Result<PreparedGeneration> prepare_completion(const PrepareContext& context, con
                                  request.echo,
                                  request.params.logprobs.enabled,
                                  request.return_token_ids,
-                                 {}};
+                                 {},
+                                 {.cached_tokens = request.return_cached_tokens_details}};
   PreparedGeneration out;
   const bool batch = request.prompts.size() > 1;
   for (size_t i = 0; i < request.prompts.size(); ++i) {

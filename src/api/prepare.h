@@ -12,6 +12,7 @@ enum class RequestStage { kSchema, kRequest };
 struct PrepareContext {
   const ServedModel& model;
   const ApiSettings& settings;
+  SglextOptions sglext{};  ///< asked for in headers
 };
 
 // Errors: kInvalidArgument; `stage` says which kind.

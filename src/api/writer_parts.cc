@@ -59,32 +59,87 @@ UsageNumbers usage_of(std::span<const Prompt> prompts) {
   return sum;
 }
 
-void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report) {
+void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report, bool with_nulls) {
   out += R"({"prompt_tokens":)";
   append_number(out, usage.prompt_tokens);
   out += R"(,"total_tokens":)";
   append_number(out, usage.prompt_tokens + usage.completion_tokens);
   out += R"(,"completion_tokens":)";
   append_number(out, usage.completion_tokens);
-  out += R"(,"prompt_tokens_details":)";
   if (cache_report) {
-    out += R"({"cached_tokens":)";
+    out += R"(,"prompt_tokens_details":{"cached_tokens":)";
     append_number(out, usage.cached_tokens);
     out += '}';
-  } else {
-    out += "null";
+  } else if (with_nulls) {
+    out += R"(,"prompt_tokens_details":null)";
   }
   out += R"(,"reasoning_tokens":)";
   append_number(out, usage.reasoning_tokens);
-  out += R"(,"completion_tokens_details":)";
   if (usage.reasoning_tokens > 0) {
-    out += R"({"reasoning_tokens":)";
+    out += R"(,"completion_tokens_details":{"reasoning_tokens":)";
     append_number(out, usage.reasoning_tokens);
     out += '}';
+  } else if (with_nulls) {
+    out += R"(,"completion_tokens_details":null)";
+  }
+  out += '}';
+}
+
+void append_ids(std::string& out, std::span<const TokenId> ids) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += ',';
+    append_number(out, ids[i]);
+  }
+}
+
+void append_sglext(std::string& out, const SglextOptions& shown, std::span<const Prompt> prompts) {
+  if (!shown.any()) return;
+  out += R"(,"sglext":{"routed_experts":null,"cached_tokens_details":)";
+  if (shown.cached_tokens) {
+    out += R"({"device":)";
+    append_number(out, usage_of(prompts).cached_tokens);
+    out += R"(,"host":0})";
+  } else {
+    out += "null";
+  }
+  out += R"(,"spec_tokens_details":null,"input_ids":)";
+  if (shown.input_ids) {
+    out += '[';
+    append_ids(out, prompts.front().prepared.ids);
+    out += ']';
+  } else {
+    out += "null";
+  }
+  out += R"(,"output_ids":)";
+  if (shown.output_ids) {
+    for (const Sample& sample : prompts.front().samples) {
+      out += &sample == &prompts.front().samples.front() ? "[[" : ",[";
+      append_ids(out, sample.tokens);
+      out += ']';
+    }
+    out += ']';
   } else {
     out += "null";
   }
   out += '}';
+}
+
+void append_sglext_events(std::string& out, std::string_view head, const SglextOptions& shown,
+                          std::span<const Prompt> prompts) {
+  const auto add_event = [&](const SglextOptions& part) {
+    if (!part.any()) return;
+    out += head;
+    out += ']';
+    append_sglext(out, part, prompts);
+    out += "}\n\n";
+  };
+  if (!shown.framed_ids) return add_event(shown);
+  SglextOptions counts = shown, ids = shown;
+  counts.input_ids = counts.output_ids = false;
+  ids.cached_tokens = false;
+  add_event(counts);
+  if (ids.any()) out += "event: sglext_ids\n";
+  add_event(ids);
 }
 
 int64_t unix_seconds() { return static_cast<int64_t>(unix_seconds_exact()); }

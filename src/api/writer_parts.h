@@ -27,7 +27,16 @@ struct UsageNumbers {
 };
 UsageNumbers usage_of(const Prompt& prompt, const Sample& sample);
 UsageNumbers usage_of(std::span<const Prompt> prompts);
-void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report);
+/// `with_nulls`: details that do not apply are null; else they are left out.
+void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report, bool with_nulls = true);
+
+/// "1,2,3"
+void append_ids(std::string& out, std::span<const TokenId> ids);
+/// `,"sglext":{...}` with what `shown` asks for, null for the rest; nothing if it asks for nothing.
+void append_sglext(std::string& out, const SglextOptions& shown, std::span<const Prompt> prompts);
+/// The same as events of a stream, before its usage. `head`: of a chunk, up to its choices.
+void append_sglext_events(std::string& out, std::string_view head, const SglextOptions& shown,
+                          std::span<const Prompt> prompts);
 
 int64_t unix_seconds();
 double unix_seconds_exact();

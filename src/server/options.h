@@ -63,6 +63,7 @@ struct ServerOptions {
   bool incremental_streaming_output = false;
   bool stream_default_include_usage = false;
   bool enable_cache_report = false;
+  bool return_input_ids = false, return_output_ids = false;
   bool allow_auto_truncate = false;
   // Server
   std::string host = "127.0.0.1";

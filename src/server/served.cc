@@ -20,6 +20,8 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   s.incremental_streaming_output = o.incremental_streaming_output;
   s.stream_default_include_usage = o.stream_default_include_usage;
   s.cache_report = o.enable_cache_report;
+  s.return_input_ids = o.return_input_ids;
+  s.return_output_ids = o.return_output_ids;
   s.allow_auto_truncate = o.allow_auto_truncate;
   s.priority_scheduling = o.priority_scheduling;
   s.low_priority_values_first = o.low_priority_values_first;

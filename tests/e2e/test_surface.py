@@ -1,0 +1,105 @@
+"""The corners of SGLang's surface: extra members of answers, headers, administration, logs."""
+
+import json
+import unittest
+
+from carat_server import Server
+
+SCRIPT = [
+    {"match": "say-hello", "text": "Hello, world!"},
+    {"match": "", "text": "default answer"},
+]
+HELLO = "Hello, world!"
+EOT = 106  # <turn|>
+
+
+class Extras(unittest.TestCase):
+    """Members of answers that only those get who ask."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(script=SCRIPT)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def ids(self, text):
+        return self.server.post("/tokenize", {"prompt": text}).json["tokens"]
+
+    def prompt_ids(self, content):
+        return self.server.post("/tokenize", {"messages": [{"role": "user", "content": content}]}).json["tokens"]
+
+    def test_nothing_unasked(self):
+        answer = self.server.chat("say-hello").json
+        self.assertNotIn("sglext", answer)
+        for key in ("prompt_token_ids", "response_token_ids", "meta_info"):
+            self.assertNotIn(key, answer["choices"][0])
+
+    def test_token_ids_in_choices(self):
+        choice = self.server.chat("say-hello", return_token_ids=True).json["choices"][0]
+        self.assertEqual(choice["response_token_ids"], self.ids(HELLO) + [EOT])
+        self.assertEqual(choice["prompt_token_ids"], self.prompt_ids("say-hello"))
+        choice = self.server.chat("say-hello", return_prompt_token_ids=True).json["choices"][0]
+        self.assertEqual(choice["prompt_token_ids"], self.prompt_ids("say-hello"))
+        self.assertNotIn("response_token_ids", choice)
+
+    def test_choice_members_are_refused_in_streams(self):
+        for field in ("return_token_ids", "return_prompt_token_ids", "return_meta_info"):
+            answer = self.server.chat("say-hello", stream=True, **{field: True})
+            self.assertEqual(answer.status, 400)
+            self.assertIn(f"{field} is not supported with streaming", answer.json["message"])
+
+    def test_sglext(self):
+        answer = self.server.chat("say-hello", n=2, return_input_ids_in_sglext=True, return_output_ids_in_sglext=True,
+                                  return_cached_tokens_details=True).json
+        out = self.ids(HELLO) + [EOT]
+        self.assertEqual(answer["sglext"], {
+            "routed_experts": None, "cached_tokens_details": {"device": 0, "host": 0}, "spec_tokens_details": None,
+            "input_ids": self.prompt_ids("say-hello"), "output_ids": [out, out]})
+
+    def test_sglext_by_header_and_in_streams(self):
+        headers = {"X-Sglext-Return-Output-Ids": "1"}
+        body = {"messages": [{"role": "user", "content": "say-hello"}], "return_cached_tokens_details": True}
+        out = [self.ids(HELLO) + [EOT]]
+        answer = self.server.post("/v1/chat/completions", body, headers=headers).json
+        self.assertEqual((answer["sglext"]["output_ids"], answer["sglext"]["input_ids"]), (out, None))
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        events = self.server.post("/v1/chat/completions", body, headers=headers).events()
+        self.assertEqual((events[-2]["choices"], events[-2]["sglext"]["output_ids"]), ([], out))
+        self.assertIn("usage", events[-1])
+        framed = self.server.post("/v1/chat/completions", body, headers={**headers, "X-Sglext-Ids-Framed": "1"}).text
+        blocks = framed.strip().split("\n\n")
+        self.assertEqual(json.loads(blocks[-4].removeprefix("data: "))["sglext"]["cached_tokens_details"],
+                         {"device": 0, "host": 0})
+        name, data = blocks[-3].split("\n")
+        self.assertEqual(name, "event: sglext_ids")
+        self.assertEqual(json.loads(data.removeprefix("data: "))["sglext"]["output_ids"], out)
+
+    def test_sglext_of_completions(self):
+        body = {"prompt": "say-hello", "return_cached_tokens_details": True}
+        self.assertEqual(self.server.post("/v1/completions", body).json["sglext"]["cached_tokens_details"],
+                         {"device": 0, "host": 0})
+        events = self.server.post("/v1/completions", {**body, "stream": True}).events()
+        self.assertEqual((events[-1]["choices"], events[-1]["sglext"]["output_ids"]), ([], None))
+
+    def test_final_usage_of_a_completion_stream_has_no_nulls(self):
+        events = self.server.post("/v1/completions", {"prompt": "say-hello", "stream": True,
+                                                      "stream_options": {"include_usage": True}}).events()
+        self.assertNotIn(None, events[-1]["usage"].values())
+
+    def test_routing_headers(self):
+        for value, status in (("0", 200), (" 3 ", 200), ("x", 400)):
+            answer = self.server.post("/v1/completions", {"prompt": "x"}, headers={"X-Data-Parallel-Rank": value})
+            self.assertEqual(answer.status, status)
+        self.assertIn("must be an integer, got 'x'", answer.json["message"])
+
+    def test_flags_ask_for_all(self):
+        with Server("--return-input-ids", "--return-output-ids", script=SCRIPT) as server:
+            sglext = server.chat("say-hello").json["sglext"]
+            self.assertEqual(sglext["output_ids"], [self.ids(HELLO) + [EOT]])
+            self.assertEqual(sglext["input_ids"], self.prompt_ids("say-hello"))
+
+
+if __name__ == "__main__":
+    unittest.main()
