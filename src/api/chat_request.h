@@ -18,7 +18,7 @@ struct ChatRequest {
   RequestIdentity identity;
   std::optional<std::vector<TokenId>> input_ids;  ///< in place of the rendered prompt
   bool return_meta_info = false, return_prompt_ids = false, return_token_ids = false;
-  SglextOptions sglext;
+  SglextOptions sglext{};
 };
 
 /// `defaults` come below the client's values; `markers` are the special tokens that stay in the text (thoughts, calls).

@@ -15,7 +15,7 @@ struct ChatAnswerOptions {
   bool logprobs = false;
   // Members of choices; not with streams.
   bool return_meta_info = false, return_prompt_ids = false, return_token_ids = false;
-  SglextOptions sglext;
+  SglextOptions sglext{};
 };
 
 std::unique_ptr<AnswerWriter> make_chat_writer(WriterContext context, ChatAnswerOptions options);

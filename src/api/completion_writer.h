@@ -17,7 +17,7 @@ struct CompletionAnswerOptions {
   bool logprobs = false;
   bool return_token_ids = false;
   std::vector<std::string> prompt_texts;  ///< per prompt, with echo
-  SglextOptions sglext;                   ///< without ids
+  SglextOptions sglext{};                 ///< without ids
 };
 
 std::unique_ptr<AnswerWriter> make_completion_writer(WriterContext context, CompletionAnswerOptions options);
