@@ -348,7 +348,7 @@ void CpuRunner::launch(Step step) {
   impl_->changed.notify_all();
 }
 
-StepResult CpuRunner::take() {
+Result<StepResult> CpuRunner::take() {
   std::unique_lock lock(impl_->mutex);
   CARAT_CHECK(impl_->in_flight > 0, "no step is in flight");
   impl_->changed.wait(lock, [&] { return !impl_->finished.empty(); });

@@ -35,7 +35,7 @@ class CpuRunner final : public Runner {
   ~CpuRunner() override;  ///< finishes the steps in flight
   const RunnerInfo& info() const override;
   void launch(Step step) override;
-  StepResult take() override;
+  Result<StepResult> take() override;
   bool ready() const override;
 
  private:

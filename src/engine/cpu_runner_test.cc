@@ -73,7 +73,7 @@ class CpuRunnerTest : public ::testing::Test {
 
   static StepResult run(Runner& runner, Step step) {
     runner.launch(std::move(step));
-    return runner.take();
+    return runner.take().value();
   }
 
   std::vector<TokenId> expected(const std::vector<TokenId>& prompt, int count) const {
@@ -151,11 +151,11 @@ TEST_F(CpuRunnerTest, OneStepAheadGivesTheSameTokens) {
     next.id = i + 1;
     next.slices = {decode(0)};
     r->launch(next);
-    const StepResult result = r->take();
+    const StepResult result = r->take().value();
     EXPECT_EQ(result.id, i);
     out.push_back(result.slots.at(0).tokens.at(0));
   }
-  out.push_back(r->take().slots.at(0).tokens.at(0));
+  out.push_back(r->take()->slots.at(0).tokens.at(0));
   EXPECT_EQ(out, expected(tokens, 7));
 }
 

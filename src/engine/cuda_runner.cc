@@ -76,7 +76,7 @@ class CudaRunnerImpl final : public CudaRunner {
   const RunnerInfo& info() const override { return info_; }
   const CudaBudget& budget() const override { return budget_; }
   void launch(Step step) override;
-  StepResult take() override;
+  Result<StepResult> take() override;
   bool ready() const override { return !in_flight_.empty() && in_flight_.front().done.done(); }
 
   Result<void> init(const ModelConfig& config, std::shared_ptr<const TextWeights> weights, uint64_t seed,
@@ -579,7 +579,7 @@ void CudaRunnerImpl::launch(Step step) {
   in_flight_.push_back(std::move(flight));
 }
 
-StepResult CudaRunnerImpl::take() {
+Result<StepResult> CudaRunnerImpl::take() {
   CARAT_CHECK(!in_flight_.empty(), "take() without a step in flight");
   InFlight flight = std::move(in_flight_.front());
   in_flight_.pop_front();

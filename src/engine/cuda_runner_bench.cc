@@ -54,7 +54,7 @@ void run(Runner& runner, const ModelConfig& config, const Options& o, int batch)
       if (at + n == o.prompt) slice.sample_slots = {b};
       step.slices = {slice};
       runner.launch(step);
-      runner.take();
+      runner.take().value();
       step = Step{};
       step.id = id++;
     }
@@ -73,9 +73,9 @@ void run(Runner& runner, const ModelConfig& config, const Options& o, int batch)
     for (int i = 1; i < steps; ++i) {
       step.id = id++;
       runner.launch(step);
-      runner.take();
+      runner.take().value();
     }
-    runner.take();
+    runner.take().value();
   };
   decode(8);  // captures the graph
   const double begin = now();
@@ -92,7 +92,7 @@ void run(Runner& runner, const ModelConfig& config, const Options& o, int batch)
   close.id = id++;
   for (int b = 0; b < batch; ++b) close.closes.push_back(b);
   runner.launch(close);
-  runner.take();
+  runner.take().value();
 }
 
 int main_of(int argc, char** argv) {

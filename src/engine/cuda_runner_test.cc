@@ -90,7 +90,7 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
                            {tokens.begin() + static_cast<int64_t>(at), tokens.begin() + static_cast<int64_t>(end)},
                            end == tokens.size())};
       r.launch(std::move(step));
-      const auto result = r.take();
+      const auto result = r.take().value();
       if (end == tokens.size()) out.push_back(result.slots.at(0).tokens.at(0));
       step = Step{};
     }
@@ -100,12 +100,12 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
     r.launch(decode);
     for (int i = 1; i < count; ++i) {
       if (i + 1 < count) r.launch(decode);
-      out.push_back(r.take().slots.at(0).tokens.at(0));
+      out.push_back(r.take()->slots.at(0).tokens.at(0));
     }
     Step close;
     close.closes = {slot};
     r.launch(close);
-    r.take();
+    EXPECT_TRUE(r.take());
     return out;
   }
   /// Fails if a token was clearly not the best by the host's model, given everything before it.
@@ -168,7 +168,7 @@ TEST_P(CudaRunnerTest, MixedStepsOfManySequences) {
       step.slices.push_back(slice(n, prompts[static_cast<size_t>(n)]));
     }
     r->launch(step);
-    for (const auto& s : r->take().slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+    for (const auto& s : r->take()->slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
   }
   for (int i = 0; i < 11; ++i)
     expect_greedy(prompts[static_cast<size_t>(i)], out[static_cast<size_t>(i)], str_cat(GetParam(), " sequence ", i));
@@ -196,7 +196,7 @@ TEST_P(CudaRunnerTest, LogprobsOfPromptAndSamples) {
   step.slices[0].prompt_logprob_begin = 1;
   step.slices[0].prompt_logprob_end = 90;
   r->launch(step);
-  const auto result = r->take();
+  const auto result = r->take().value();
   ASSERT_EQ(result.slots.size(), 1u);
   const auto& scores = result.slots[0].prompt_logprobs;
   ASSERT_EQ(scores.size(), 89u);
@@ -222,7 +222,7 @@ TEST_P(CudaRunnerTest, ForksContinueFromOnePrompt) {
   step.slices = {slice(0, tokens)};
   step.slices[0].sample_slots = {0, 1, 2};
   r->launch(step);
-  auto result = r->take();
+  auto result = r->take().value();
   ASSERT_EQ(result.slots.size(), 3u);
   std::vector<std::vector<TokenId>> out(3);
   for (const auto& s : result.slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
@@ -241,7 +241,7 @@ TEST_P(CudaRunnerTest, ForksContinueFromOnePrompt) {
     r->launch(next);
     next.pages.clear();
     next.copies.clear();
-    for (const auto& s : r->take().slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+    for (const auto& s : r->take()->slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
   }
   EXPECT_EQ(out[1], out[0]);
   EXPECT_EQ(out[2], out[0]);

@@ -37,6 +37,8 @@ struct Engine::Impl {
 
   void run();
   bool turn();
+  /// What those hear who come too late; the mutex is held.
+  Error stop_reason() const { return failure.value_or(Error{Errc::kUnavailable, "The server is shutting down."}); }
 
   const int max_queued;
   const std::unique_ptr<Runner> runner;
@@ -50,6 +52,7 @@ struct Engine::Impl {
   std::vector<std::promise<bool>> flushes;
   int64_t num_submitted = 0;
   bool stopping = false;
+  std::optional<Error> failure;  // then it stops by itself
 
   mutable std::mutex stats_mutex;
   EngineStats stats;
@@ -105,16 +108,21 @@ void Engine::Impl::run() {
       }
       was_busy = moved;
       std::unique_lock lock(mutex);
+      if (core.failure()) {
+        failure = core.failure();
+        stopping = true;
+      }
       if (stopping) break;
       if (!moved)
         wake.wait_for(lock, kIdleTurn,
                       [&] { return stopping || !inbox.empty() || !aborts.empty() || !flushes.empty(); });
     }
-    const Error error{Errc::kUnavailable, "The server is shutting down."};
+    Error error;
     std::vector<Request> late;
     std::vector<std::promise<bool>> flush;
     {
       const std::lock_guard lock(mutex);
+      error = stop_reason();
       late.swap(inbox);
       flush.swap(flushes);
     }
@@ -142,7 +150,7 @@ Result<void> Engine::submit(Request request) {
   CARAT_TRY_VOID(impl_->core.check(request));
   {
     const std::lock_guard lock(impl_->mutex);
-    if (impl_->stopping) return Error{Errc::kUnavailable, "The server is shutting down."};
+    if (impl_->stopping) return impl_->stop_reason();
     const int64_t queued =
         static_cast<int64_t>(impl_->inbox.size()) + impl_->num_waiting.load(std::memory_order_relaxed);
     if (queued >= impl_->max_queued) return Error{Errc::kOverloaded, "The request queue is full."};
@@ -193,6 +201,11 @@ const RunnerInfo& Engine::runner_info() const { return impl_->info; }
 int Engine::max_sequence_tokens() const { return impl_->core.max_sequence_tokens(); }
 
 int64_t Engine::heartbeat_ns() const { return impl_->heartbeat.load(std::memory_order_relaxed); }
+
+std::optional<Error> Engine::failure() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->failure;
+}
 
 void Engine::stop() {
   {

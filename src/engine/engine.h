@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,8 +57,8 @@ class Engine {
   Engine(EngineOptions options, std::unique_ptr<Runner> runner);
   ~Engine();  ///< as stop()
 
-  /// Queues a request. Any thread. Errors: kOverloaded (queue full), kUnavailable (stopping), kInvalidArgument (longer
-  /// than the context or than the KV pools can ever hold).
+  /// Queues a request. Any thread. Errors: kOverloaded (queue full), kUnavailable (stopping or failed),
+  /// kInvalidArgument (longer than the context or than the KV pools can ever hold).
   Result<void> submit(Request request);
   /// Cancels requests whose id begins with `prefix` (all if empty). Any thread.
   void abort(std::string prefix);
@@ -69,6 +70,9 @@ class Engine {
   int max_sequence_tokens() const;
   /// Steady-clock time of the last turn of the loop, for watchdog and health.
   int64_t heartbeat_ns() const;
+  /// Why the engine ended by itself, if the device has failed: all requests were ended with this error (kAbort,
+  /// kUnavailable), new ones are refused with it. What is left is to end the process. Any thread.
+  std::optional<Error> failure() const;
   /// Ends all requests (kAbort, kUnavailable) and joins the thread. Idempotent.
   void stop();
 

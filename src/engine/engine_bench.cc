@@ -25,7 +25,7 @@ RunnerInfo bench_info(int slots) {
 ScriptedAnswer forever(std::span<const TokenId>) {
   ScriptedAnswer answer;
   answer.tokens = {5, 6, 7};
-  answer.ends = false;
+  answer.end = ScriptedEnd::kLength;
   return answer;
 }
 
@@ -40,7 +40,7 @@ void BM_YardstickRunner(benchmark::State& state) {
     o.sampler.params.max_new_tokens = 1 << 30;
   }
   runner.launch(std::move(open));
-  runner.take();
+  static_cast<void>(runner.take().value());
   for (auto _ : state) {
     Step step;
     for (int i = 0; i < slots; ++i) step.slices.push_back({.slot = i, .tokens = {}, .sample_slots = {i}});

@@ -150,14 +150,16 @@ void EngineCore::enqueue(Sequence& s) {
 // ---- The turn
 
 bool EngineCore::step() {
+  if (failure_) return false;
   ++turn_;
   drop_cancelled();
   schedule();
   const bool launched = !next_.slices.empty();
   if (launched) launch();
-  const bool take = static_cast<int>(in_flight_.size()) >= info_.pipeline_depth || (!launched && !in_flight_.empty());
-  if (take) deliver(runner_.take());
-  bool moved = launched || take;
+  const bool full = static_cast<int>(in_flight_.size()) >= info_.pipeline_depth;
+  const bool took = full || (!launched && !in_flight_.empty());
+  if (took) take();
+  bool moved = launched || took;
   if (!moved && !(running_.empty() && waiting_.empty())) {
     fail_head();
     moved = true;
@@ -560,6 +562,28 @@ void EngineCore::preempt(Sequence& s) {
 
 // ---- Results
 
+void EngineCore::take() {
+  auto result = runner_.take();
+  if (result) return deliver(std::move(*result));
+  failure_ = std::move(result).error();
+  forget_steps();
+}
+
+/// A step that named `s` is over, or lost.
+void EngineCore::settle(Sequence& s) {
+  --s.steps_in_flight;
+  if (s.state == State::kDraining && s.steps_in_flight == 0) release(s);
+}
+
+/// The results of all steps in flight will not come.
+void EngineCore::forget_steps() {
+  for (const LaunchedStep& step : std::exchange(in_flight_, {}))
+    for (const LaunchedSlice& note : step.slices) {
+      settle(*note.sequence);
+      for (Sequence* fork : note.forks) settle(*fork);
+    }
+}
+
 void EngineCore::deliver(StepResult result) {
   CARAT_CHECK(!in_flight_.empty(), "results come from steps");
   const LaunchedStep step = std::move(in_flight_.front());
@@ -769,7 +793,7 @@ void EngineCore::abort(std::string_view prefix) {
 }
 
 void EngineCore::end_all(const Error& error) {
-  while (!in_flight_.empty()) deliver(runner_.take());
+  while (!in_flight_.empty()) take();
   for (const auto& r : requests_)
     finish_request(*r, {.reason = FinishReason::kAbort, .matched_token = {}, .error = error});
   wake_readers();

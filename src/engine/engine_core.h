@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string_view>
@@ -31,11 +32,13 @@ class EngineCore {
   /// Takes a request that check() has passed.
   void add(Request request);
   /// One turn: drops what was cancelled, launches a step if there is work, takes results as the pipeline's depth asks,
-  /// tells readers. False if there was nothing to do.
+  /// tells readers. False if there was nothing to do, or after the runner has failed.
   bool step();
+  /// Why no step can be made any more, if the runner has failed; end_all() is all that is left to do then.
+  const std::optional<Error>& failure() const { return failure_; }
   /// Ends requests whose id begins with `prefix` (kAbort, without an error).
   void abort(std::string_view prefix);
-  /// Ends everything with `error`; steps in flight are taken first.
+  /// Ends everything with `error`; steps in flight are taken first, or forgotten if the runner has failed.
   void end_all(const Error& error);
   /// False, and nothing happens, if anything runs or waits.
   bool flush_cache();
@@ -95,7 +98,10 @@ class EngineCore {
   Sequence* youngest_running() const;
 
   // Results.
+  void take();
   void deliver(StepResult result);
+  void forget_steps();
+  void settle(Sequence& s);
   void prefill_done(const LaunchedSlice& note);
   void take_result(Sequence& s, SlotResult& result, bool prefill);
   void append(Sequence& s, SlotResult& result);
@@ -134,6 +140,7 @@ class EngineCore {
   std::vector<Sequence*> running_;  ///< most important first
   std::vector<int> free_slots_;
   std::deque<LaunchedStep> in_flight_;
+  std::optional<Error> failure_;
 
   Step next_;
   LaunchedStep launched_;

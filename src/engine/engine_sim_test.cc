@@ -102,14 +102,18 @@ class PagedRunner final : public Runner {
     CARAT_CHECK(!step.slices.empty(), "a step has work");
     steps_.push_back(std::move(step));
   }
-  StepResult take() override {
+  Result<StepResult> take() override {
     CARAT_CHECK(!steps_.empty(), "a step is in flight");
+    CARAT_CHECK(!failed_, "a runner that has failed is let alone");
     const Step step = std::move(steps_.front());
     steps_.pop_front();
+    failed_ = step.id == fails_at;
+    if (failed_) return Error{Errc::kUnavailable, "the device has failed"};
     return execute(step);
   }
   bool ready() const override { return !steps_.empty(); }
   int64_t num_copies = 0;
+  std::optional<int64_t> fails_at;  ///< the step whose results are lost
 
  private:
   struct Slot {
@@ -267,6 +271,7 @@ class PagedRunner final : public Runner {
   std::mt19937_64 rng_;
   std::vector<Slot> slots_;
   std::vector<uint64_t> memory_[2];
+  bool failed_ = false;
   std::deque<Step> steps_;
   int64_t next_id_ = 0;
 };
@@ -317,6 +322,35 @@ class Simulation {
     runner_ = std::make_unique<PagedRunner>(info_, rng_());
     core_ = std::make_unique<EngineCore>(options_, *runner_);
     draw_clients();
+  }
+
+  /// The device fails at some step. Everyone hears of it once, and nothing is left behind.
+  void run_into_failure(Totals& totals) {
+    runner_->fails_at = between(0, 60);
+    for (int turn = 0; !core_->failure() && !over(); ++turn) {
+      arrive(turn);
+      interfere(turn, totals);
+      core_->step();
+      core_->check_invariants();
+      read(false);
+    }
+    totals.cancelled += core_->failure().has_value();
+    core_->end_all(core_->failure().value_or(Error{Errc::kUnavailable, "stopped"}));
+    EXPECT_FALSE(core_->failure() && core_->step()) << "no step after a failure";
+    core_->check_invariants();
+    read(true);
+    EXPECT_TRUE(core_->idle());
+    for (const Client& c : clients_) {
+      if (!c.submitted || c.refused) continue;
+      SCOPED_TRACE(c.request.id);
+      EXPECT_EQ(static_cast<int>(c.got.size()), c.request.num_samples);
+      for (const auto& [i, g] : c.got) {
+        EXPECT_EQ(g.num_finishes, 1);
+        const Expected e = expect(c.request, i, c.limit);
+        ASSERT_LE(g.tokens.size(), e.tokens.size());
+        EXPECT_TRUE(std::equal(g.tokens.begin(), g.tokens.end(), e.tokens.begin()));
+      }
+    }
   }
 
   void run(Totals& totals) {
@@ -600,6 +634,18 @@ TEST(EngineSimulation, AnswersDoNotDependOnWhatElseHappens) {
       static_cast<long long>(totals.tokens), static_cast<long long>(totals.cached),
       static_cast<long long>(totals.preempted), static_cast<long long>(totals.copies),
       static_cast<long long>(totals.flushed));
+}
+
+TEST(EngineSimulation, ADeviceFailureEndsEverythingOnce) {
+  const uint64_t first = g_only_seed.value_or(0), count = g_only_seed ? 1 : static_cast<uint64_t>(g_num_seeds);
+  Totals totals;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE(testing::Message() << "replay with --seed " << seed);
+    g_current_seed = seed;
+    Simulation(seed).run_into_failure(totals);
+    if (HasFailure()) break;
+  }
+  EXPECT_TRUE(g_only_seed || totals.cancelled > static_cast<int64_t>(count / 4)) << "most runs see the failure";
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ EngineOptions quiet_options() {
 ScriptedAnswer say(Tokens tokens, bool ends = true) {
   ScriptedAnswer answer;
   answer.tokens = std::move(tokens);
-  answer.ends = ends;
+  answer.end = ends ? ScriptedEnd::kStop : ScriptedEnd::kLength;
   answer.end_token = kEnd;
   return answer;
 }
@@ -509,6 +509,41 @@ TEST(EngineCore, EndAllAnswersEveryoneOnce) {
   }
 }
 
+TEST_P(EachPipeline, ADeviceFailureIsReportedOnceAndLeavesNothing) {
+  const auto script = [](std::span<const TokenId> prompt) {
+    ScriptedAnswer answer = say({1, 2, 3, 4, 5, 6, 7}, false);
+    if (prompt.front() == 9) answer.end = ScriptedEnd::kFault;
+    return answer;
+  };
+  Core core(script, info());
+  std::vector<std::shared_ptr<RequestStream>> streams;
+  for (const TokenId first : {1, 9, 2}) {
+    Request request = ask("a", {first, 5, 6}, 50);
+    request.num_samples = 2;  // forks too
+    streams.push_back(request.stream);
+    core->add(std::move(request));
+  }
+  int turns = 0;
+  while (core->step() && turns < 1000) ++turns;
+  ASSERT_TRUE(core->failure());
+  EXPECT_EQ(core->failure()->code, Errc::kUnavailable);
+  EXPECT_FALSE(core->step());
+  core->check_invariants();
+  core->end_all(*core->failure());
+  EXPECT_TRUE(core->idle());
+  core->check_invariants();
+  for (const auto& s : streams) {
+    std::map<int, Answer> out;
+    add_events(out, s->drain());
+    ASSERT_EQ(out.size(), 2u);
+    for (const auto& [sample, answer] : out) {
+      ASSERT_TRUE(answer.finish);
+      EXPECT_EQ(answer.finish->error->message, core->failure()->message);
+      EXPECT_FALSE(answer.tokens.empty()) << "what was there before is kept";
+    }
+  }
+}
+
 TEST(RequestStream, NewsJoinsWhatIsUnread) {
   RequestStream stream;
   SampleEvent event;
@@ -668,6 +703,30 @@ TEST(Engine, StopEndsEverythingExactlyOnce) {
   EXPECT_EQ(result.error().code, Errc::kUnavailable);
   EXPECT_FALSE(engine->flush_cache());
   for (const auto& s : streams) wait_for_end(*s);
+}
+
+TEST(Engine, EndsByItselfWhenTheDeviceFails) {
+  Engine engine(quiet_options(), scripted([](std::span<const TokenId>) {
+                  ScriptedAnswer answer = say({1, 2, 3});
+                  answer.end = ScriptedEnd::kFault;
+                  return answer;
+                }));
+  EXPECT_FALSE(engine.failure());
+  Request request = ask("a", {1, 2, 3});
+  const auto stream = request.stream;
+  ASSERT_TRUE(engine.submit(std::move(request)));
+  const auto answer = wait_for_end(*stream).at(0);
+  EXPECT_THAT(answer.tokens, ElementsAre(1, 2, 3));
+  ASSERT_TRUE(answer.finish->error);
+  ASSERT_TRUE(engine.failure());
+  EXPECT_EQ(answer.finish->error->message, engine.failure()->message);
+  const auto late = engine.submit(ask("late", {1}));
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, Errc::kUnavailable);
+  EXPECT_EQ(late.error().message, engine.failure()->message);
+  EXPECT_FALSE(engine.flush_cache());
+  engine.stop();
+  EXPECT_EQ(engine.stats().num_open, 0);
 }
 
 TEST(ScriptedRunner, TakesItsTimePerStep) {

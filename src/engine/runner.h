@@ -101,17 +101,17 @@ struct StepResult {
   std::vector<SlotResult> slots;
 };
 
-/// Engine thread only. A runner fails by ending the process (docs/engine_contract.md): after start-up there is no error
-/// to return.
+/// Engine thread only.
 class Runner {
  public:
   virtual ~Runner() = default;
   virtual const RunnerInfo& info() const = 0;
   /// Starts a step; returns at once.
   virtual void launch(Step step) = 0;
-  /// Waits for the oldest launched step. Calling it with none in flight is a programmer error.
-  virtual StepResult take() = 0;
-  /// The oldest step in flight is done, so that take() would not wait.
+  /// Waits for the oldest launched step. Calling it with none in flight is a programmer error. Errors: kUnavailable,
+  /// the device has failed: this step and all others are lost, and the runner is good for nothing but its destructor.
+  virtual Result<StepResult> take() = 0;
+  /// The oldest step in flight is done or lost, so that take() would not wait.
   virtual bool ready() const = 0;
 };
 

@@ -12,15 +12,21 @@
 
 namespace carat {
 
+/// What comes after a scripted answer.
+enum class ScriptedEnd {
+  kStop,    ///< `end_token`
+  kLength,  ///< the answer again, until the request's limit; an empty one as `end_token` again and again, which ends a
+            ///< request that does not ignore end tokens
+  kFault,   ///< no more: the device fails (Runner::take()), as a GPU might
+};
+
 /// What a prompt is answered with.
 struct ScriptedAnswer {
   std::vector<TokenId> tokens;
   int tokens_per_step = 1;  ///< per decode step, at most RunnerInfo::max_tokens_per_decode; the first token comes
                             ///< alone, with the prompt's step
   double ms_per_step = 0;   ///< a decode step with this answer in it takes at least so long
-  bool ends = true;         ///< finish "stop": `end_token` follows the answer. Else ("length") the answer is repeated
-                            ///< until the request's limit; an empty one as `end_token` again and again, which ends a
-                            ///< request that does not ignore end tokens
+  ScriptedEnd end = ScriptedEnd::kStop;
   TokenId end_token = 0;
 };
 
@@ -37,7 +43,7 @@ class ScriptedRunner final : public Runner {
 
   const RunnerInfo& info() const override { return info_; }
   void launch(Step step) override;
-  StepResult take() override;
+  Result<StepResult> take() override;
   bool ready() const override;
 
  private:
@@ -49,10 +55,11 @@ class ScriptedRunner final : public Runner {
     LogprobParams logprobs;
   };
   struct Done {
-    StepResult result;
+    Result<StepResult> result;
     Clock::time_point at;
   };
 
+  bool fails(const Slot& slot) const;
   TokenId next_token(Slot& slot) const;
   PositionLogprobs logprobs(const LogprobParams& params) const;
   SlotResult yield(int slot, int max_tokens);

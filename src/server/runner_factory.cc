@@ -44,7 +44,7 @@ std::vector<CompiledRule> compile(const LoadedModel& model) {
     compiled.answer.tokens = model.tokenizer->encode(rule.text);
     compiled.answer.tokens_per_step = rule.tokens_per_step;
     compiled.answer.ms_per_step = rule.ms_per_step;
-    compiled.answer.ends = !rule.ends_at_length;
+    compiled.answer.end = rule.end;
     compiled.answer.end_token = end.value_or(ends.empty() ? 0 : ends.front());
     out.push_back(std::move(compiled));
   }
@@ -59,7 +59,7 @@ ScriptedRunner::Script make_script(const LoadedModel& model) {
       if (text.find(rule.match) != std::string::npos) return rule.answer;
     ScriptedAnswer nothing = rules.front().answer;
     nothing.tokens.clear();
-    nothing.ends = true;
+    nothing.end = ScriptedEnd::kStop;
     return nothing;
   };
 }

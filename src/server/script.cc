@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <iterator>
+#include <optional>
 
 #include "api/json_fields.h"
 #include "base/json.h"
@@ -9,6 +10,12 @@
 
 namespace carat {
 namespace {
+
+std::optional<ScriptedEnd> parse_end(std::string_view name) {
+  if (name == "stop") return ScriptedEnd::kStop;
+  if (name == "length") return ScriptedEnd::kLength;
+  return name == "fault" ? std::optional(ScriptedEnd::kFault) : std::nullopt;
+}
 
 Result<ScriptRule> parse_rule(std::string_view line) {
   CARAT_TRY(const auto json, parse_json(line));
@@ -24,13 +31,13 @@ Result<ScriptRule> parse_rule(std::string_view line) {
   rule.tokens_per_step = static_cast<int>(fields.integer("tokens_per_step", 1, 1024).value_or(1));
   rule.ms_per_step = fields.number("ms_per_step").value_or(0);
   const std::string finish = fields.text("finish").value_or("stop");
+  const auto end = parse_end(finish);
   if (!json.contains("text")) fields.fail("text", "Field required");
   if (!(rule.ms_per_step >= 0 && rule.ms_per_step <= 3'600'000))
     fields.fail("ms_per_step", str_cat("Input should be between 0 and 3600000, got ", rule.ms_per_step));
-  if (finish != "stop" && finish != "length")
-    fields.fail("finish", str_cat("Input should be 'stop' or 'length', got '", finish, "'"));
+  if (!end) fields.fail("finish", str_cat("Input should be 'stop', 'length' or 'fault', got '", finish, "'"));
   CARAT_TRY_VOID(fields.status());
-  rule.ends_at_length = finish == "length";
+  rule.end = *end;
   return rule;
 }
 

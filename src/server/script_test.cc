@@ -16,17 +16,18 @@ std::string error_of(std::string_view text) {
 TEST(Script, ReadsRules) {
   const auto rules = parse_script(
       "{\"match\": \"a\", \"text\": \"b\", \"tokens_per_step\": 3, \"ms_per_step\": 1.5, \"finish\": \"length\"}\n\n"
-      "{\"text\": \"c\"}\r\n",
+      "{\"text\": \"c\"}\r\n{\"text\": \"d\", \"finish\": \"fault\"}",
       "s");
   ASSERT_TRUE(rules);
-  ASSERT_EQ(rules->size(), 2u);
+  ASSERT_EQ(rules->size(), 3u);
   EXPECT_EQ((*rules)[0].match, "a");
   EXPECT_EQ((*rules)[0].text, "b");
   EXPECT_EQ((*rules)[0].tokens_per_step, 3);
   EXPECT_EQ((*rules)[0].ms_per_step, 1.5);
-  EXPECT_TRUE((*rules)[0].ends_at_length);
+  EXPECT_EQ((*rules)[0].end, ScriptedEnd::kLength);
   EXPECT_EQ((*rules)[1].match, "");
-  EXPECT_FALSE((*rules)[1].ends_at_length);
+  EXPECT_EQ((*rules)[1].end, ScriptedEnd::kStop);
+  EXPECT_EQ((*rules)[2].end, ScriptedEnd::kFault);
 }
 
 TEST(Script, ErrorsNameTheLine) {
@@ -37,7 +38,7 @@ TEST(Script, ErrorsNameTheLine) {
   EXPECT_EQ(error_of("{\"text\":1}"), "s.jsonl:1: text: Input should be a valid string, got integer");
   EXPECT_THAT(error_of("{\"text\":\"\",\"tokens_per_step\":0}"), HasSubstr("between 1 and 1024, got 0"));
   EXPECT_THAT(error_of("{\"text\":\"\",\"ms_per_step\":-1}"), HasSubstr("between 0 and 3600000, got -1"));
-  EXPECT_THAT(error_of("{\"text\":\"\",\"finish\":\"x\"}"), HasSubstr("'stop' or 'length', got 'x'"));
+  EXPECT_THAT(error_of("{\"text\":\"\",\"finish\":\"x\"}"), HasSubstr("'stop', 'length' or 'fault', got 'x'"));
   EXPECT_THAT(error_of("{\"text\":\"\",\"mode\":1}"), HasSubstr("unknown key 'mode'"));
 }
 

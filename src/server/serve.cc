@@ -28,6 +28,8 @@ constexpr std::chrono::milliseconds kTick{100};
 constexpr std::chrono::milliseconds kRedTime{500};
 /// Streams that are still open then are cut.
 constexpr std::chrono::seconds kDrainTime{300};
+/// For answers to leave after the engine has failed.
+constexpr std::chrono::seconds kAbandonTime{5};
 /// For the last bytes of answers to leave.
 constexpr std::chrono::milliseconds kFlushTime{200};
 constexpr std::chrono::seconds kWarmupTime{600};
@@ -79,15 +81,27 @@ class Server {
     return {};
   }
 
-  /// Until the first signal.
+  /// Until the first signal, or until the engine has failed.
   void run() {
-    while (signals_.received() == 0) {
+    while (signals_.received() == 0 && !engine_->failure()) {
       std::this_thread::sleep_for(kTick);
       api_->tick();
       watch_engine();
     }
   }
 
+  /// Lets go of the clients in an orderly way. The exit status: 1 if the engine has failed.
+  int end() {
+    if (!engine_->failure()) drain();
+    if (const auto failure = engine_->failure()) {
+      abandon(*failure);
+      return 1;
+    }
+    log_info("Stopped.");
+    return 0;
+  }
+
+ private:
   void drain() {
     log_info("Signal ", signals_.received(), ": health is red, ", http_->num_active_requests(),
              " requests are being answered. A second signal ends at once.");
@@ -98,10 +112,18 @@ class Server {
     http_->stop_accepting();
     engine_->stop();
     std::this_thread::sleep_for(kFlushTime);
-    log_info("Stopped.");
   }
 
- private:
+  /// The engine has ended all requests with its error already; the answers have to leave.
+  void abandon(const Error& failure) {
+    api_->set_state(ServingState::kDraining);
+    log_error(failure.message,
+              " All requests were ended with an error (503 where nothing was sent yet); the process ends.");
+    keep_serving_until([this](auto waited) { return http_->num_active_requests() == 0 || waited >= kAbandonTime; });
+    http_->stop_accepting();
+    std::this_thread::sleep_for(kFlushTime);
+  }
+
   /// Configuration, tokenizer and port: what can go wrong soon goes wrong first.
   Result<void> open() {
     CARAT_TRY(model_, open_model(options_));
@@ -181,8 +203,7 @@ int serve(const ServerOptions& options, const std::string& launch_command) {
     return 1;
   }
   server.run();
-  server.drain();
-  return 0;
+  return server.end();
 }
 
 }  // namespace carat

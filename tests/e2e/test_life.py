@@ -259,5 +259,30 @@ class Shutdown(unittest.TestCase):
         server.stop()
 
 
+class DeviceFailure(unittest.TestCase):
+    def test_everyone_is_answered_and_the_process_ends(self):
+        server = Server(script=[{"match": "fault", "text": "abc", "finish": "fault", "ms_per_step": 100}, SLOW])
+        answers = {}
+        threads = [threading.Thread(target=lambda: answers.update(whole=server.chat("slow"))),
+                   threading.Thread(target=lambda: answers.update(stream=server.chat("slow", stream=True)))]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        self.assertEqual(server.get("/health").status, 200)
+        fault = server.chat("fault")
+        for thread in threads:
+            thread.join(10)
+        for answer in (fault, answers["whole"]):
+            self.assertEqual(answer.status, 503)
+            self.assertIn("The device has failed", answer.json["message"])
+        self.assertEqual(answers["stream"].status, 200)
+        errors = [event["error"] for event in answers["stream"].events() if "error" in event]
+        self.assertEqual([error["code"] for error in errors], [503])
+        self.assertEqual(server.process.wait(10), 1)
+        server.stop()
+        said = [line for line in server.log if "The device has failed" in line]
+        self.assertEqual(len(said), 1, server.log)
+
+
 if __name__ == "__main__":
     unittest.main()
