@@ -128,7 +128,9 @@ TEST(ChatRequest, Checks) {
   EXPECT_EQ(error("{}"), "");
   EXPECT_EQ(error(R"({"max_tokens": 11})", 10),
             "max_completion_tokens is too large: 11.This model supports at most 10 completion tokens.");
-  EXPECT_EQ(error(R"({"return_meta_info": true, "stream": true})"), "return_meta_info is not supported with stream.");
+  EXPECT_EQ(
+      error(R"({"return_meta_info": true, "stream": true})"),
+      "return_meta_info is not supported with streaming. Please set stream=false when using return_meta_info=true.");
   EXPECT_EQ(error(R"({"lora_path": "x"})"), "lora_path is not supported by this server.");
   EXPECT_EQ(error(R"({"lora_path": null, "return_hidden_states": false})"), "");
   EXPECT_EQ(error(R"({"response_format": {"type": "text"}})"), "");
