@@ -11,6 +11,9 @@ namespace carat {
 /// Which family of routes answers: their error bodies differ.
 enum class ErrorStyle { kOpenAi, kNative, kResponses, kPlain };
 
+/// The end of every OpenAI-like stream.
+inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";
+
 struct ErrorReply {
   int status = 500;
   std::string body;

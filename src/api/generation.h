@@ -76,8 +76,13 @@ class AnswerWriter {
   virtual void write_news(const Prompt& prompt, const Sample& sample, const SampleNews& news, std::string& out) {
     static_cast<void>(prompt), static_cast<void>(sample), static_cast<void>(news), static_cast<void>(out);
   }
-  /// When every sample has ended. Streaming: the last events, [DONE] not included. Otherwise the body.
+  /// When every sample has ended. Streaming: the last events but for stream_end(). Otherwise the body.
   virtual void write_end(std::span<const Prompt> prompts, std::string& out) = 0;
+  /// Streaming: what a stream that has begun tells of an error, but for stream_end().
+  virtual void write_failure(const Error& error, std::string& out) { out += stream_error_event(error_style(), error); }
+  virtual std::string_view stream_type() const { return "text/event-stream"; }
+  /// What follows a stream's last event, however it ended.
+  virtual std::string_view stream_end() const { return kDoneEvent; }
 };
 
 /// Settings and collaborators of writers.

@@ -20,8 +20,8 @@ SampleEnd end_of(const SampleDecoder::Step& step, const std::optional<Finish>& f
   return {finish->reason, finish->matched_token, std::nullopt};
 }
 
-HttpResponse event_stream(std::string body) {
-  return {200, "text/event-stream", std::move(body), {{"Cache-Control", "no-cache"}}};
+HttpResponse stream_head(std::string_view type, std::string body) {
+  return {200, std::string(type), std::move(body), {{"Cache-Control", "no-cache"}}};
 }
 
 }  // namespace
@@ -61,7 +61,8 @@ void GenerationJob::refuse(const Refusal& refusal) {
   const ErrorReply answer =
       refusal.schema ? schema_error(refusal.style, refusal.error) : request_error(refusal.style, refusal.error);
   if (refusal.native_stream && !refusal.schema) {
-    reply_->begin_stream(event_stream(str_cat(stream_error_event(refusal.style, refusal.error), kDoneEvent)));
+    reply_->begin_stream(
+        stream_head("text/event-stream", str_cat(stream_error_event(refusal.style, refusal.error), kDoneEvent)));
     reply_->end();
   } else {
     reply_->send({answer.status, "application/json", answer.body, {}});
@@ -159,7 +160,7 @@ void GenerationJob::send_pending() {
   if (head_sent_)
     reply_->write(out_);
   else
-    reply_->begin_stream(event_stream(std::move(out_)));
+    reply_->begin_stream(stream_head(writer_->stream_type(), std::move(out_)));
   head_sent_ = true;
   out_.clear();
 }
@@ -167,7 +168,7 @@ void GenerationJob::send_pending() {
 void GenerationJob::finish() {
   writer_->write_end(prompts_, out_);
   if (writer_->streams()) {
-    out_ += kDoneEvent;
+    out_ += writer_->stream_end();
     send_pending();
     reply_->end();
   } else {
@@ -181,8 +182,8 @@ void GenerationJob::fail(const Error& error) {
   const ErrorStyle style = writer_->error_style();
   const bool in_stream = head_sent_ || (style == ErrorStyle::kNative && writer_->streams());
   if (in_stream) {
-    out_ += stream_error_event(style, error);
-    out_ += kDoneEvent;
+    writer_->write_failure(error, out_);
+    out_ += writer_->stream_end();
     send_pending();
     reply_->end();
   } else {

@@ -136,29 +136,36 @@ Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json&
   return ChatPrompt{encode_chat(*context.model.tokenizer, rendered), input.options.enable_thinking};
 }
 
-Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage) {
+Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
   stage = RequestStage::kSchema;
   const ModelConfig& config = *context.model.config;
   CARAT_TRY(const auto defaults,
             defaults_for(context, chat_sampling_defaults(config.generation, context.settings.model_sampling_defaults),
                          std::nullopt));
-  CARAT_TRY(auto request, parse_chat_request(body, defaults, context.model.chat_markers));
+  PreparedChat out;
+  CARAT_TRY(out.request, parse_chat_request(body, defaults, context.model.chat_markers));
   stage = RequestStage::kRequest;
-  CARAT_TRY_VOID(check_chat_request(body, request, config.text.vocab_size, context.settings.context_length_given));
+  CARAT_TRY_VOID(check_chat_request(body, out.request, config.text.vocab_size, context.settings.context_length_given));
   ChatPrompt prompt;
-  if (request.input_ids) {
-    CARAT_TRY(prompt.ids, encode_prompt(context.model, std::move(*request.input_ids)));
+  if (out.request.input_ids) {
+    CARAT_TRY(prompt.ids, encode_prompt(context.model, std::move(*out.request.input_ids)));
   } else {
     CARAT_TRY(prompt, render_chat_prompt(context, body, stage));
   }
-  const std::string id = request.identity.rid.value_or(new_request_id());
-  const bool logprobs = request.params.logprobs.enabled;
-  CARAT_TRY(auto ready, make_prompt(context, id, std::move(prompt.ids), std::move(request.params), request.identity));
-  ready.thinking = prompt.thinking;
-  ChatAnswerOptions answer{id,
-                           std::move(request.model),
+  const RequestIdentity& identity = out.request.identity;
+  CARAT_TRY(out.prompt, make_prompt(context, identity.rid.value_or(new_request_id()), std::move(prompt.ids),
+                                    out.request.params, identity));
+  out.prompt.thinking = prompt.thinking;
+  return out;
+}
+
+Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  CARAT_TRY(auto chat, prepare_chat_body(context, body, stage));
+  const ChatRequest& request = chat.request;
+  ChatAnswerOptions answer{chat.prompt.id,
+                           request.model,
                            with_default_usage(context, request.stream),
-                           logprobs,
+                           request.params.logprobs.enabled,
                            request.return_meta_info,
                            request.return_prompt_ids,
                            request.return_token_ids,
@@ -167,7 +174,7 @@ Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Jso
   answer.sglext.output_ids |= context.sglext.output_ids || context.settings.return_output_ids;
   answer.sglext.framed_ids = context.sglext.framed_ids;
   PreparedGeneration out;
-  out.prompts.push_back(std::move(ready));
+  out.prompts.push_back(std::move(chat.prompt));
   out.stream_interval = context.settings.stream_interval;
   out.writer = make_chat_writer(writer_context(context), std::move(answer));
   return out;

@@ -1,6 +1,7 @@
 #pragma once
 // From a request's JSON to what the engine gets: pure functions for the prep threads.
 
+#include "api/chat_request.h"
 #include "api/generation.h"
 #include "api/served_model.h"
 
@@ -14,6 +15,14 @@ struct PrepareContext {
   const ApiSettings& settings;
   SglextOptions sglext{};  ///< asked for in headers
 };
+
+/// A chat body made ready for the engine: what all routes on the chat pipeline share.
+struct PreparedChat {
+  ChatRequest request;
+  PreparedPrompt prompt;
+};
+/// Errors: as those below.
+Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json& body, RequestStage& stage);
 
 // Errors: kInvalidArgument; `stage` says which kind.
 Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage);

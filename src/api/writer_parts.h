@@ -10,8 +10,6 @@
 
 namespace carat {
 
-inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";
-
 void append_number(std::string& out, int64_t value);
 /// Log-probability as JSON; -inf becomes -9999.0, which JSON can hold.
 void append_logprob(std::string& out, double value);
