@@ -127,7 +127,15 @@ std::string Json::dump() const {
   return out;
 }
 
-void Json::append_to(std::string& out) const {
+std::string Json::dump_spaced() const {
+  std::string out;
+  append_to(out, true);
+  return out;
+}
+
+void Json::append_to(std::string& out) const { append_to(out, false); }
+
+void Json::append_to(std::string& out, bool spaced) const {
   switch (kind()) {
     case Kind::kNull:
       out += "null";
@@ -148,23 +156,23 @@ void Json::append_to(std::string& out) const {
       append_json_string(out, as_string());
       return;
     case Kind::kArray: {
-      char before = '[';
+      std::string_view before = "[";
       for (const Json& item : as_array()) {
-        out += std::exchange(before, ',');
-        item.append_to(out);
+        out += std::exchange(before, spaced ? ", " : ",");
+        item.append_to(out, spaced);
       }
-      out += before == '[' ? "[]" : "]";
+      out += before == "[" ? "[]" : "]";
       return;
     }
     case Kind::kObject: {
-      char before = '{';
+      std::string_view before = "{";
       for (const auto& [key, value] : as_object()) {
-        out += std::exchange(before, ',');
+        out += std::exchange(before, spaced ? ", " : ",");
         append_json_string(out, key);
-        out += ':';
-        value.append_to(out);
+        out += spaced ? ": " : ":";
+        value.append_to(out, spaced);
       }
-      out += before == '{' ? "{}" : "}";
+      out += before == "{" ? "{}" : "}";
       return;
     }
   }
@@ -290,18 +298,6 @@ void append_json_double(std::string& out, double value) {
 
 namespace {
 
-namespace ondemand = simdjson::ondemand;
-
-/// Python refuses integers of more digits too; conversion to anything else is quadratic.
-constexpr size_t kMaxIntegerDigits = 4300;
-
-/// "-?(0|[1-9][0-9]*)", which is what JSON calls an integer.
-bool is_integer_text(std::string_view text) {
-  if (text.starts_with('-')) text.remove_prefix(1);
-  if (text.empty() || (text.size() > 1 && text[0] == '0')) return false;
-  return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
 /// By comparing each key with each: for small objects.
 bool has_duplicate(const JsonObject& object) {
   for (size_t i = 1; i < object.size(); ++i)
@@ -310,8 +306,9 @@ bool has_duplicate(const JsonObject& object) {
   return false;
 }
 
-/// Keeps the first place and the last value of each key.
-void merge_duplicates(JsonObject& object) {
+}  // namespace
+
+void merge_duplicate_keys(JsonObject& object) {
   if (object.size() <= 16 && !has_duplicate(object)) return;
   std::vector<uint32_t> order(object.size());
   std::iota(order.begin(), order.end(), 0u);
@@ -335,6 +332,20 @@ void merge_duplicates(JsonObject& object) {
       ++kept;
     }
   object.erase(object.begin() + static_cast<std::ptrdiff_t>(kept), object.end());
+}
+
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+
+/// Python refuses integers of more digits too; conversion to anything else is quadratic.
+constexpr size_t kMaxIntegerDigits = 4300;
+
+/// "-?(0|[1-9][0-9]*)", which is what JSON calls an integer.
+bool is_integer_text(std::string_view text) {
+  if (text.starts_with('-')) text.remove_prefix(1);
+  if (text.empty() || (text.size() > 1 && text[0] == '0')) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 /// Builds a Json from simdjson's cursor. The first error stops it and is kept with its place.
@@ -445,7 +456,7 @@ class Reader {
       else if (!check(sink->element(key, std::move(element))))
         return false;
     }
-    merge_duplicates(members);
+    merge_duplicate_keys(members);
     out = Json(std::move(members));
     return true;
   }

@@ -92,11 +92,18 @@ class Json {
   /// Text without spaces, UTF-8 as it is (only what JSON must escape is escaped).
   std::string dump() const;
   void append_to(std::string& out) const;
+  /// The same with Python's separators: {"a": 1, "b": [2, 3]}.
+  std::string dump_spaced() const;
   bool operator==(const Json&) const = default;
 
  private:
+  void append_to(std::string& out, bool spaced) const;
+
   std::variant<std::nullptr_t, bool, int64_t, BigInt, double, std::string, JsonArray, JsonObject> value_ = nullptr;
 };
+
+/// Keeps the first place and the last value of each key, as parse_json does.
+void merge_duplicate_keys(JsonObject& object);
 
 struct JsonLimits {
   int max_depth = 128;

@@ -41,6 +41,7 @@ TEST(Json, RoundTripKeepsOrderAndKinds) {
         "-18446744073709551616", "[18446744073709551615,9223372036854775808]", R"({"n":99999999999999999999,"m":1})"})
     EXPECT_EQ(parsed(text).dump(), text);
   EXPECT_EQ(parsed(" [ 1 , 2 ]\n").dump(), "[1,2]");
+  EXPECT_EQ(parsed(R"({"a":[1,{}],"b":[]})").dump_spaced(), R"({"a": [1, {}], "b": []})");
   EXPECT_EQ(parsed("-0").dump(), "0");
   EXPECT_EQ(parsed("-0.0").dump(), "-0.0");
   EXPECT_EQ(parsed("1E2").dump(), "100.0");

@@ -1,0 +1,114 @@
+#pragma once
+// A reply's marked text -> thoughts, visible text and tool calls, streamed or whole by the same state machine. Source:
+// spec parsers.md sections 4 and 5.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "output/markers.h"
+#include "output/required_calls.h"
+#include "output/tool_arguments.h"
+
+namespace carat {
+
+/// A piece of a message. Pieces come in the order in which the model wrote them.
+struct MessagePart {
+  enum class Kind {
+    kReasoning,      ///< text of a thought
+    kContent,        ///< visible text
+    kCallName,       ///< a call begins: `text` is the function's name
+    kCallArguments,  ///< the call's arguments, whole, as JSON text; a call that was cut off gets none
+  };
+  Kind kind = Kind::kContent;
+  int call_idx = 0;  ///< of the two call kinds: 0, 1, 2 in the order in which the calls begin
+  std::string text;
+  bool operator==(const MessagePart&) const = default;
+};
+
+struct MessageParserOptions {
+  /// Where the reply begins.
+  enum class Start {
+    kContent,
+    kUndecided,  ///< thinking was asked for: a thought, with or without its opener, or content
+    kThought,    ///< the prompt ends inside a thought
+  };
+  /// How the reply tells of calls.
+  enum class Calls {
+    kNone,      ///< not at all: call markers are text
+    kNative,    ///< <|tool_call>call:NAME{...}<tool_call|>
+    kRequired,  ///< the visible text is a JSON list of calls (tool_choice required or a named function)
+  };
+  bool separate_reasoning = true;  ///< false: thoughts and their markers are visible text
+  bool stream_reasoning = true;    ///< false: a thought comes in one piece when it ends
+  bool stream_required = true;     ///< false: required calls come when all their JSON is there, or else it is content
+  Start start = Start::kContent;
+  Calls calls = Calls::kNone;
+  std::shared_ptr<const ToolSchemas> tools;  ///< of the request; may be null
+};
+
+/// One per sample. Pure state, no thread of its own. The sum of all parts does not depend on where the text was cut; a
+/// part once given is never taken back. Time is linear in the text.
+class MessageParser {
+ public:
+  explicit MessageParser(MessageParserOptions options);
+
+  /// Reads the next piece of marked text and appends what has become certain to `out`; text of the same kind as the
+  /// last part there is joined to it.
+  void push(std::string_view marked, std::vector<MessagePart>& out);
+  /// The end of the reply. `truncated`: by a length limit, so that a call under way stays without arguments; otherwise
+  /// it is read as if it were complete. Call once.
+  void finish(bool truncated, std::vector<MessagePart>& out);
+  /// Calls that have begun.
+  int num_calls() const { return num_calls_; }
+
+ private:
+  enum class State { kStart, kContent, kLabel, kReasoning, kName, kArguments, kTail };
+  using Parts = std::vector<MessagePart>;
+
+  // Each reads on from at_ and says whether there is more to do.
+  bool step(Parts& out);
+  bool step_start();
+  bool step_content(Parts& out);
+  bool step_label();
+  bool step_reasoning(Parts& out);
+  bool step_name(Parts& out);
+  bool step_arguments(Parts& out);
+  bool step_tail();
+
+  std::string_view rest() const { return std::string_view(buffer_).substr(at_); }
+  bool enter(State state, size_t num_read);
+  bool is_native() const { return options_.calls == MessageParserOptions::Calls::kNative; }
+  bool end_name(std::string_view head, char opener, Parts& out);
+  bool end_call(std::string json, size_t num_read, Parts& out);
+  void reasoning(std::string_view marked, Parts& out);
+  void end_thought(Parts& out);
+  void content(std::string_view marked, Parts& out);
+  void required(std::string_view marked, Parts& out);
+  void finish_required(Parts& out);
+  void add_events(const std::vector<RequiredCallReader::Event>& events, Parts& out);
+
+  MessageParserOptions options_;
+  State state_;
+  std::string buffer_;  // marked text
+  size_t at_ = 0;       // in buffer_: what stands before is done
+  size_t scanned_ = 0;  // bytes of rest() that the present state has searched in vain
+  bool ended_ = false, truncated_ = false;
+  int num_calls_ = 0;
+  std::string thought_;      // held back unless reasoning is streamed
+  bool after_call_ = false;  // blank text is held back in gap_, and dropped unless other text follows
+  std::string gap_;
+  bool name_failed_ = false;
+  std::optional<ToolArgumentReader> arguments_;  // of the call under way
+  bool malformed_ = false;
+  size_t call_close_ = std::string_view::npos;  // the first <tool_call|> in its text
+  std::optional<RequiredCallReader> required_;
+  std::string required_text_;  // held back unless required calls are streamed
+};
+
+/// The parts of a whole reply.
+std::vector<MessagePart> parse_message(const MessageParserOptions& options, std::string_view marked, bool truncated);
+
+}  // namespace carat
