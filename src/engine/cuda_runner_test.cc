@@ -168,7 +168,8 @@ TEST_P(CudaRunnerTest, MixedStepsOfManySequences) {
       step.slices.push_back(slice(n, prompts[static_cast<size_t>(n)]));
     }
     r->launch(step);
-    for (const auto& s : r->take()->slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+    const auto sampled = r->take().value();
+    for (const auto& s : sampled.slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
   }
   for (int i = 0; i < 11; ++i)
     expect_greedy(prompts[static_cast<size_t>(i)], out[static_cast<size_t>(i)], str_cat(GetParam(), " sequence ", i));
@@ -241,7 +242,8 @@ TEST_P(CudaRunnerTest, ForksContinueFromOnePrompt) {
     r->launch(next);
     next.pages.clear();
     next.copies.clear();
-    for (const auto& s : r->take()->slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+    const auto sampled = r->take().value();
+    for (const auto& s : sampled.slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
   }
   EXPECT_EQ(out[1], out[0]);
   EXPECT_EQ(out[2], out[0]);
