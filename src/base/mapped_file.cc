@@ -26,6 +26,7 @@ class Descriptor {
     if (fd_ >= 0) ::close(fd_);
   }
   int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_;
@@ -71,23 +72,41 @@ int to_advice(MappedFile::Access access) {
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  CARAT_TRY(const auto file, open_regular(path));
+  CARAT_TRY(auto file, open_regular(path));
   if (file.size == 0) return MappedFile();  // mmap refuses an empty range
   const auto size = static_cast<size_t>(file.size);
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.descriptor.get(), 0);
   if (address == MAP_FAILED) return system_error(path, "cannot map");
-  return MappedFile(std::span(static_cast<const std::byte*>(address), size));
+  return MappedFile(std::span(static_cast<const std::byte*>(address), size), file.descriptor.release());
 }
 
 MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (bytes_.empty()) return;
+  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  ::close(descriptor_);
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : bytes_(std::exchange(other.bytes_, {})), descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(bytes_, other.bytes_);
+  std::swap(descriptor_, other.descriptor_);
   return *this;
+}
+
+Result<void> MappedFile::read(int64_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t got = ::pread(descriptor_, out.data(), out.size(), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Error{Errc::kIo, str_cat("cannot read: ", std::generic_category().message(errno))};
+    if (got == 0)
+      return Error{Errc::kIo, str_cat("ends at byte ", offset, " now, it had ", size(),
+                                      " when it was opened; it was shortened meanwhile")};
+    offset += got;
+    out = out.subspan(static_cast<size_t>(got));
+  }
+  return {};
 }
 
 void MappedFile::advise(Access access, int64_t offset, int64_t length) const {

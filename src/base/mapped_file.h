@@ -12,8 +12,9 @@
 
 namespace carat {
 
-/// A file mapped for reading, unmapped when it dies. Any thread may read. If another process shortens the file while it
-/// is mapped, reading past its new end ends the process (SIGBUS), as with every mapping.
+/// A file mapped for reading, unmapped and closed when it dies. Any thread may read. If another process shortens the
+/// file while it is mapped, touching bytes past its new end ends the process (SIGBUS), as with every mapping; read()
+/// says so.
 class MappedFile {
  public:
   enum class Access { kNormal, kSequential, kRandom, kWillNeed, kDontNeed };
@@ -30,6 +31,9 @@ class MappedFile {
 
   int64_t size() const { return static_cast<int64_t>(bytes_.size()); }
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Copies bytes from `offset` on, without going through the mapping: no page faults, and a file that has been
+  /// shortened since, or that its disk no longer yields, is an error (kIo, without the file's name).
+  Result<void> read(int64_t offset, std::span<std::byte> out) const;
   std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }
   /// Tells the kernel how [offset, offset + length) will be read; a hint, so nothing is returned. Whole pages are
   /// meant: kDontNeed keeps pages that the range only touches.
@@ -37,8 +41,9 @@ class MappedFile {
   void advise(Access access) const { advise(access, 0, size()); }
 
  private:
-  explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  MappedFile(std::span<const std::byte> bytes, int descriptor) : bytes_(bytes), descriptor_(descriptor) {}
   std::span<const std::byte> bytes_;
+  int descriptor_ = -1;  ///< -1: an empty mapping
 };
 
 /// The whole of a small file. Errors: kNotFound, kIo, kTooLarge above `max_bytes`; the message names the path.

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 
 namespace carat {
@@ -43,6 +44,24 @@ TEST_F(MappedFileTest, Maps) {
   EXPECT_EQ(file->size(), 0);
   EXPECT_EQ(moved.text(), text);
   moved = MappedFile();
+}
+
+TEST_F(MappedFileTest, ReadSeesWhatHappenedToTheFile) {
+  const auto path = write("a", std::string(10000, 'x') + "end");
+  const auto file = MappedFile::open(path).value();
+  std::byte end[3];
+  ASSERT_TRUE(file.read(10000, end));
+  EXPECT_EQ(std::memcmp(end, "end", 3), 0);
+  EXPECT_TRUE(file.read(0, {}));
+  EXPECT_FALSE(file.read(10001, end)) << "past the end";
+  std::filesystem::resize_file(path, 5000);
+  const auto gone = file.read(10000, end);
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code, Errc::kIo);
+  EXPECT_THAT(gone.error().message, HasSubstr("shortened"));
+  EXPECT_TRUE(file.read(4997, end));
+  std::filesystem::remove(path);
+  EXPECT_TRUE(file.read(4997, end)) << "the file lives as long as it is open";
 }
 
 TEST_F(MappedFileTest, EmptyFile) {

@@ -62,6 +62,7 @@ class Loader {
     CARAT_TRY_VOID(check_extra(tensors));
     weights_->layers.resize(static_cast<size_t>(config_.text.num_layers));
     for (const TextTensor& t : tensors) CARAT_TRY_VOID(bind(t));
+    for (const Checkpoint::File& file : checkpoint_.files()) weights_->files.push_back({file.path, &file.mapping});
     weights_->owner = owner_;
     return std::shared_ptr<const TextWeights>(std::move(weights_));
   }

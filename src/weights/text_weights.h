@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "base/result.h"
 #include "config/model_config.h"
 #include "config/text_tensors.h"
@@ -35,6 +36,12 @@ struct TextWeights {
   ConstTensorView per_layer_projection_norm;   // [P]
   ConstTensorView norm;                        // [H]
   std::vector<LayerWeights> layers;
+  /// A file that views lie in.
+  struct File {
+    std::filesystem::path path;
+    const MappedFile* mapping;
+  };
+  std::vector<File> files;            ///< empty for weights in memory
   int64_t size_bytes = 0;             ///< of the tensors in use
   std::shared_ptr<const void> owner;  ///< keeps mapping or memory alive
 };
