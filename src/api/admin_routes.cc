@@ -4,6 +4,7 @@
 
 #include "api/api_impl.h"
 #include "api/writer_parts.h"
+#include "base/log.h"
 #include "base/str.h"
 
 namespace carat {
@@ -212,6 +213,27 @@ void Api::Impl::abort_request(HttpRequest request, ReplyPtr reply) {
   const std::string rid = fields.text("rid").value_or("");
   if (const auto ok = fields.status(); !ok) return send_error(*reply, schema_error(ErrorStyle::kOpenAi, ok.error()));
   if (all || !rid.empty()) model()->engine->abort(all ? std::string() : rid);
+  send_text(*reply, 200, "");
+}
+
+void Api::Impl::configure_logging(HttpRequest request, ReplyPtr reply) {
+  const auto body = request.body.empty() ? Result<Json>(Json::object()) : parse_json(request.body);
+  if (!body) return send_error(*reply, schema_error(ErrorStyle::kNative, body.error()));
+  JsonFields fields(*body, "");
+  RequestLog::Change change;
+  change.requests = fields.boolean("log_requests");
+  if (const auto level = fields.integer("log_requests_level", 0, 3)) change.level = static_cast<int>(*level);
+  const auto format = fields.text("log_requests_format");
+  if (format && *format != "text" && *format != "json")
+    fields.fail("log_requests_format", str_cat("Input should be 'text' or 'json', got '", *format, "'"));
+  if (format) change.json = *format == "json";
+  const auto name = fields.text("log_level");
+  const auto level = name ? parse_log_level(*name) : std::nullopt;
+  if (name && !level)
+    fields.fail("log_level", str_cat("Input should be debug, info, warning, error or critical, got '", *name, "'"));
+  if (const auto ok = fields.status(); !ok) return send_error(*reply, schema_error(ErrorStyle::kNative, ok.error()));
+  request_log.configure(change);
+  if (level) set_log_level(*level);
   send_text(*reply, 200, "");
 }
 

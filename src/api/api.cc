@@ -6,8 +6,8 @@
 
 #include "api/api_impl.h"
 #include "api/native_request.h"
+#include "api/watched_reply.h"
 #include "api/writer_parts.h"
-#include "base/log.h"
 #include "base/str.h"
 
 namespace carat {
@@ -18,73 +18,6 @@ bool is_json_content(const HttpRequest& request) {
   if (!type) return false;
   const std::string_view media = trim(std::string_view(*type).substr(0, type->find(';')));
   return equals_ignore_case_ascii(media, "application/json");
-}
-
-/// Adds headers to the answer and counts it.
-class DecoratedReply final : public HttpReply {
- public:
-  struct Counters {
-    MetricsRegistry* registry = nullptr;
-    std::string endpoint, method;
-    std::atomic<int>* active = nullptr;
-  };
-  DecoratedReply(ReplyPtr inner, std::vector<HttpHeader> headers, Counters counters)
-      : inner_(std::move(inner)), headers_(std::move(headers)), counters_(std::move(counters)) {
-    if (!counters_.registry) return;
-    counters_.active->fetch_add(1);
-    counters_.registry
-        ->counter("sglang:http_requests_total", "HTTP requests.",
-                  {{"endpoint", counters_.endpoint}, {"method", counters_.method}})
-        .add();
-  }
-  ~DecoratedReply() override {
-    if (counters_.registry) counters_.active->fetch_sub(1);
-  }
-  void send(HttpResponse response) override {
-    decorate(response);
-    inner_->send(std::move(response));
-  }
-  void begin_stream(HttpResponse head) override {
-    decorate(head);
-    inner_->begin_stream(std::move(head));
-  }
-  void write(std::string_view chunk) override { inner_->write(chunk); }
-  void end() override { inner_->end(); }
-  int64_t backlog() const override { return inner_->backlog(); }
-  void on_disconnect(std::function<void()> callback) override { inner_->on_disconnect(std::move(callback)); }
-  int io_index() const override { return inner_->io_index(); }
-
- private:
-  void decorate(HttpResponse& response) {
-    response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
-    if (!counters_.registry) return;
-    counters_.registry
-        ->counter(
-            "sglang:http_responses_total", "HTTP responses.",
-            {{"endpoint", counters_.endpoint}, {"method", counters_.method}, {"status_code", str_cat(response.status)}})
-        .add();
-  }
-
-  const ReplyPtr inner_;
-  const std::vector<HttpHeader> headers_;
-  const Counters counters_;
-};
-
-/// What --log-requests writes: sizes at level 0, then ever more of the body.
-std::string request_log_line(const ApiSettings& settings, const HttpRequest& request) {
-  static constexpr size_t kShown[] = {0, 256, 2048, SIZE_MAX};
-  const std::string_view body =
-      std::string_view(request.body).substr(0, kShown[std::clamp(settings.log_requests_level, 0, 3)]);
-  if (!settings.log_requests_json)
-    return str_cat("Receive: ", request.method, " ", request.path, " from ", request.peer, ", ", request.body.size(),
-                   " bytes", body.empty() ? "" : ": ", body);
-  return Json::object({{"event", "request.received"},
-                       {"method", request.method},
-                       {"path", request.path},
-                       {"peer", request.peer},
-                       {"bytes", request.body.size()},
-                       {"body", body}})
-      .dump();
 }
 
 /// The header that names a replica for the request; there is one replica, so that any integer will do.
@@ -151,6 +84,7 @@ std::span<const Api::Impl::Route> Api::Impl::routes() {
       {"/metrics", "GET", &I::metrics_text},
       {"/flush_cache", "GET POST", &I::flush_cache, kPlain, true, true},
       {"/abort_request", "POST", &I::abort_request, kPlain, true, true},
+      {"/configure_logging", "GET POST", &I::configure_logging, kNative, true},
       {"/start_profile", "GET POST", &I::start_profile, kPlain, true, true},
       {"/stop_profile", "GET POST", &I::stop_profile, kPlain, true, true},
       {"/tokenize", "POST", &I::tokenize, kOpenAi, false, true},
@@ -178,6 +112,8 @@ Api::Impl::Impl(ApiSettings s, MetricsRegistry& r, const MetricBuckets& buckets)
     : settings(std::move(s)),
       registry(r),
       access{settings.api_key, settings.admin_api_key, settings.cors_allow_origins},
+      request_log({settings.log_requests, settings.log_requests_level, settings.log_requests_json, settings.log_access,
+                   settings.weight_version}),
       created(unix_seconds()) {
   if (settings.enable_metrics) metrics.emplace(registry, settings.served_model_name, buckets);
   const char* generation = std::getenv("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION");
@@ -201,18 +137,16 @@ const Api::Impl::Route* Api::Impl::find_route(const HttpRequest& request, bool& 
 
 ReplyPtr Api::Impl::decorate(const HttpRequest& request, std::string_view endpoint, ReplyPtr reply) {
   auto headers = access.cors_headers(request);
-  if (headers.empty() && !metrics) return reply;
-  DecoratedReply::Counters counters;
-  if (metrics) counters = {&registry, std::string(endpoint), request.method, &http_active};
-  return std::make_shared<DecoratedReply>(std::move(reply), std::move(headers), std::move(counters));
+  const RequestLog* log = request_log.access() ? &request_log : nullptr;
+  if (headers.empty() && !metrics && !log) return reply;
+  return watch_reply(std::move(reply), request, std::move(headers),
+                     {metrics ? &registry : nullptr, std::string(endpoint), &http_active, log});
 }
 
 void Api::Impl::dispatch(HttpRequest request, ReplyPtr reply) {
   bool path_known = false;
   const Route* route = find_route(request, path_known);
-  // Only methods and paths of ours become labels: clients must not be able to invent series.
-  if (route || !access.cors_allow_origins.empty())
-    reply = decorate(request, route ? route->path : "other", std::move(reply));
+  reply = decorate(request, route ? route->path : "other", std::move(reply));
   if (!access.key_opens(request, route && route->administrative)) return send_error(*reply, unauthorized());
   if (request.method == "OPTIONS" && !route) {
     const std::string* origin = request.header("Origin");
@@ -243,7 +177,6 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
     return send_error(*reply, schema_error(style, {Errc::kInvalidArgument,
                                                    "Unsupported Media Type: Only 'application/json' is allowed"}));
   if (const auto ok = check_routing_headers(request); !ok) return send_error(*reply, request_error(style, ok.error()));
-  if (settings.log_requests) log_info(request_log_line(settings, request));
   const SglextOptions sglext = sglext_of_headers(request);
   const int io = reply->io_index();
   auto job = std::make_shared<GenerationJob>(job_context, *wakers[static_cast<size_t>(io)], reply);
@@ -252,13 +185,17 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
   });
   // std::function copies, so the body and what comes out of it travel by shared pointer.
   auto body_text = std::make_shared<std::string>(std::move(request.body));
-  on_prep(style, reply, [this, prepare, style, received, io, job, body_text, sglext] {
+  const RequestOrigin origin{request.method, request.path, request.peer};
+  on_prep(style, reply, [this, prepare, style, received, io, job, body_text, sglext, origin] {
     RequestStage stage = RequestStage::kSchema;
     bool native_stream = false;
     auto prepared = [&]() -> Result<PreparedGeneration> {
       CARAT_TRY(const auto body, parse_json(*body_text));
       native_stream = style == ErrorStyle::kNative && native_streams(body);
-      return prepare({*model(), settings, sglext}, body, stage);
+      auto ready = prepare({*model(), settings, sglext}, body, stage);
+      if (request_log.requests())
+        request_log.received(origin, body, ready ? ready->prompts : std::vector<PreparedPrompt>{});
+      return ready;
     }();
     if (!prepared) {
       const Refusal refusal{prepared.error(), style, stage == RequestStage::kSchema, native_stream};
@@ -295,9 +232,8 @@ void Api::attach_server(HttpServer& server) {
 void Api::publish(const ServedModel& model) {
   Impl& impl = *impl_;
   impl.served = model;
-  impl.job_context = {
-      model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr, model.tokenizer->find("<channel|>"), {}};
-  if (impl.settings.log_requests) impl.job_context.log_answer = [](std::string_view line) { log_info(line); };
+  impl.job_context = {model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr,
+                      model.tokenizer->find("<channel|>"), &impl.request_log};
   impl.model_.store(&impl.served, std::memory_order_release);
 }
 

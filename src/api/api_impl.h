@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "api/job.h"
 #include "api/prepare.h"
+#include "api/request_log.h"
 #include "base/task_pool.h"
 
 namespace carat {
@@ -89,6 +90,7 @@ struct Api::Impl {
   void metrics_text(HttpRequest, ReplyPtr reply);
   void flush_cache(HttpRequest request, ReplyPtr reply);
   void abort_request(HttpRequest request, ReplyPtr reply);
+  void configure_logging(HttpRequest request, ReplyPtr reply);
   void start_profile(HttpRequest, ReplyPtr reply);
   void stop_profile(HttpRequest, ReplyPtr reply);
   void tokenize(HttpRequest request, ReplyPtr reply);
@@ -113,6 +115,7 @@ struct Api::Impl {
   const ApiSettings settings;
   MetricsRegistry& registry;
   AccessRules access;
+  RequestLog request_log;
   std::optional<ApiMetrics> metrics;
   std::atomic<ServingState> state = ServingState::kStarting;
   std::atomic<int> http_active = 0;

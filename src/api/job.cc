@@ -195,6 +195,7 @@ void GenerationJob::fail(const Error& error) {
 }
 
 void GenerationJob::count(bool aborted) {
+  if (context_.log && context_.log->requests()) context_.log->finished(*context_.tokenizer, prompts_);
   if (!context_.metrics) return;
   ApiMetrics& metrics = *context_.metrics;
   const UsageNumbers usage = usage_of(prompts_);
@@ -207,10 +208,6 @@ void GenerationJob::count(bool aborted) {
   for (const Prompt& prompt : prompts_)
     if (prompt.stats.scheduled > prompt.stats.queued)
       metrics.queue_time.observe(std::chrono::duration<double>(prompt.stats.scheduled - prompt.stats.queued).count());
-  if (context_.log_answer)
-    context_.log_answer(str_cat("Finish: ", prompts_.empty() ? "" : prompts_.front().prepared.id, ", prompt tokens ",
-                                usage.prompt_tokens, ", generated tokens ", usage.completion_tokens, ", seconds ",
-                                seconds_since(received_), aborted ? ", aborted" : ""));
 }
 
 /// Lets go of client and engine. What the engine still sends is ignored.

@@ -8,6 +8,7 @@
 
 #include "api/api_metrics.h"
 #include "api/generation.h"
+#include "api/request_log.h"
 #include "engine/engine.h"
 #include "http/server.h"
 
@@ -50,8 +51,7 @@ struct JobContext {
   const Tokenizer* tokenizer = nullptr;
   ApiMetrics* metrics = nullptr;
   std::optional<TokenId> thought_end;
-  /// Called on the io thread when a job has answered, with a line for the log.
-  std::function<void(std::string_view line)> log_answer;
+  const RequestLog* log = nullptr;
 };
 
 /// Why a request never reached the engine.

@@ -40,6 +40,7 @@ struct ApiSettings {
   bool log_requests = false;
   int log_requests_level = 2;
   bool log_requests_json = false;
+  bool log_access = true;  ///< a line per HTTP answer
   int prep_threads = 1;
   Json server_arguments;  ///< for /server_info
   std::string launch_command;

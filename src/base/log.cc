@@ -16,6 +16,17 @@ spdlog::logger& logger() {
   return *instance;
 }
 
+/// Writes to the same place, under the same lock.
+spdlog::logger& bare_logger() {
+  static const auto instance = [] {
+    auto l = spdlog::stderr_color_mt("carat-bare");
+    l->set_pattern("%v");
+    l->flush_on(spdlog::level::info);
+    return l;
+  }();
+  return *instance;
+}
+
 spdlog::level::level_enum level_of(LogLevel level) {
   switch (level) {
     case LogLevel::kDebug:
@@ -31,7 +42,18 @@ spdlog::level::level_enum level_of(LogLevel level) {
 }
 }  // namespace
 
-void set_log_level(LogLevel level) { logger().set_level(level_of(level)); }
+void set_log_level(LogLevel level) {
+  logger().set_level(level_of(level));
+  bare_logger().set_level(level_of(level));
+}
+std::optional<LogLevel> parse_log_level(std::string_view name) {
+  if (name == "debug") return LogLevel::kDebug;
+  if (name == "info") return LogLevel::kInfo;
+  if (name == "warning") return LogLevel::kWarning;
+  if (name == "error" || name == "critical") return LogLevel::kError;
+  return std::nullopt;
+}
+void log_json(std::string_view line) { bare_logger().info(spdlog::string_view_t(line.data(), line.size())); }
 bool log_enabled(LogLevel level) { return logger().should_log(level_of(level)); }
 void log_line(LogLevel level, std::string_view line) {
   logger().log(level_of(level), spdlog::string_view_t(line.data(), line.size()));

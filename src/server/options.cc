@@ -356,12 +356,6 @@ DeviceChoice device_from(std::string_view text) {
   return text == "cpu" ? DeviceChoice::kCpu : DeviceChoice::kAuto;
 }
 
-LogLevel log_level_from(std::string_view text) {
-  if (text == "debug") return LogLevel::kDebug;
-  if (text == "warning") return LogLevel::kWarning;
-  return text == "info" ? LogLevel::kInfo : LogLevel::kError;
-}
-
 void read_model_flags(const Values& values, ServerOptions& o) {
   o.model_path = values.maybe_text("--model-path");
   o.tokenizer_path = values.maybe_text("--tokenizer-path");
@@ -393,7 +387,8 @@ void read_server_flags(const Values& values, ServerOptions& o) {
   o.port = values.integer("--port");
   o.api_key = values.maybe_text("--api-key");
   o.admin_api_key = values.maybe_text("--admin-api-key");
-  o.log_level = log_level_from(values.text("--log-level"));
+  o.log_level = *parse_log_level(values.text("--log-level"));
+  o.log_level_http = *parse_log_level(values.maybe_text("--log-level-http").value_or(values.text("--log-level")));
   o.log_requests = values.on("--log-requests");
   o.log_requests_level = values.integer("--log-requests-level");
   o.log_requests_json = values.text("--log-requests-format") == "json";

@@ -69,7 +69,7 @@ struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 30000;
   std::optional<std::string> api_key, admin_api_key;
-  LogLevel log_level = LogLevel::kInfo;
+  LogLevel log_level = LogLevel::kInfo, log_level_http = LogLevel::kInfo;
   bool log_requests = false;
   int log_requests_level = 2;
   bool log_requests_json = false;

@@ -34,6 +34,7 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   s.log_requests = o.log_requests;
   s.log_requests_level = o.log_requests_level;
   s.log_requests_json = o.log_requests_json;
+  s.log_access = o.log_level_http <= LogLevel::kInfo;
   s.prep_threads = o.prep_threads;
   s.server_arguments = o.arguments;
   s.launch_command = launch_command;

@@ -1,6 +1,7 @@
 """The corners of SGLang's surface: extra members of answers, headers, administration, logs."""
 
 import json
+import time
 import unittest
 
 from carat_server import Server
@@ -11,6 +12,13 @@ SCRIPT = [
 ]
 HELLO = "Hello, world!"
 EOT = 106  # <turn|>
+
+
+def eventually(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
 
 
 class Extras(unittest.TestCase):
@@ -99,6 +107,76 @@ class Extras(unittest.TestCase):
             sglext = server.chat("say-hello").json["sglext"]
             self.assertEqual(sglext["output_ids"], [self.ids(HELLO) + [EOT]])
             self.assertEqual(sglext["input_ids"], self.prompt_ids("say-hello"))
+
+
+class Logs(unittest.TestCase):
+    """Access and request logs, as text and as JSON, and changing them while serving."""
+
+    BODY = {"prompt": "say-hello" + "x" * 3000, "temperature": 0.5, "rid": "my-rid"}
+
+    def ask(self, server):
+        """The lines that one completion leaves."""
+        before = len(server.log)
+        self.assertEqual(server.post("/v1/completions", self.BODY).status, 200)
+        self.assertTrue(eventually(lambda: any("/v1/completions" in line for line in server.log[before:])))
+        time.sleep(0.05)
+        return server.log[before:]
+
+    def test_access_lines(self):
+        with Server(script=SCRIPT) as server:
+            lines = self.ask(server)
+            self.assertRegex("".join(lines), r'I 127\.0\.0\.1:\d+ "POST /v1/completions" 200 \d+\.\d ms\n')
+            self.assertNotIn("say-hello", "".join(lines))
+            server.get("/nothing/here")
+            self.assertTrue(eventually(lambda: any('"GET /nothing/here" 404' in line for line in server.log)))
+            server.get("/health")
+            self.assertNotIn("/health", "".join(server.log))
+        with Server("--log-level-http", "warning", script=SCRIPT) as server:
+            server.post("/v1/completions", self.BODY)
+            server.get("/v1/models")
+            self.assertNotIn("/v1/", "".join(line for line in server.log if "Try:" not in line))
+
+    def records(self, lines):
+        return {r["event"]: r for r in (json.loads(line) for line in lines if line.startswith("{"))}
+
+    def test_json_records_by_level(self):
+        with Server("--log-requests", "--log-requests-format", "json", script=SCRIPT) as server:
+            for level in (0, 1, 2, 3):
+                self.assertEqual(server.post("/configure_logging", {"log_requests_level": level}).status, 200)
+                got = self.records(self.ask(server))
+                received, finished = got["request.received"], got["request.finished"]
+                self.assertEqual((received["rid"], finished["rid"], received["path"]), ("my-rid", "my-rid", "/v1/completions"))
+                self.assertEqual(got["http.answered"]["status"], 200)
+                self.assertEqual("temperature" in received["obj"], level >= 1)
+                self.assertEqual("prompt" in received["obj"], level >= 2)
+                self.assertEqual("text" in finished["out"], level >= 2)
+                self.assertEqual(finished["out"]["meta_info"]["finish_reason"]["type"], "stop")
+                if level >= 2:
+                    self.assertEqual(len(received["obj"]["prompt"]), 3009 if level == 3 else 2048 + 3)
+                    self.assertEqual(finished["out"]["text"], HELLO + "<turn|>")
+
+    def test_text_records_and_refusals(self):
+        with Server("--log-requests", script=SCRIPT) as server:
+            text = "".join(self.ask(server))
+            self.assertIn('Receive: {"rid":"my-rid"', text)
+            self.assertIn('Finish: {"rid":"my-rid"', text)
+            server.post("/v1/completions", {"prompt": "x", "n": 0})
+            self.assertTrue(eventually(lambda: any('Receive: {"rid":null' in line for line in server.log)))
+
+    def test_configure_logging(self):
+        with Server(script=SCRIPT) as server:
+            self.assertNotIn("Receive", "".join(self.ask(server)))
+            self.assertEqual(server.post("/configure_logging", {"log_requests": True, "log_requests_level": 3,
+                                                                "dump_requests_folder": "/x"}).status, 200)
+            self.assertIn("Receive", "".join(self.ask(server)))
+            self.assertEqual(server.post("/configure_logging", {"log_requests": False}).status, 200)
+            self.assertNotIn("Receive", "".join(self.ask(server)))
+            self.assertEqual(server.post("/configure_logging", {"log_level": "error"}).status, 200)
+            before = len(server.log)
+            server.post("/v1/completions", self.BODY)
+            self.assertEqual(len(server.log), before)
+            for bad in ({"log_requests": 1}, {"log_requests_level": 4}, {"log_requests_format": "x"}, {"log_level": "x"}):
+                self.assertEqual(server.post("/configure_logging", bad).status, 400)
 
 
 if __name__ == "__main__":
