@@ -25,3 +25,16 @@ set_target_properties(third_utf8proc PROPERTIES
   IMPORTED_LOCATION ${CARAT_UTF8PROC}
   INTERFACE_INCLUDE_DIRECTORIES ${CARAT_UTF8PROC_INCLUDE}
   INTERFACE_COMPILE_DEFINITIONS UTF8PROC_STATIC)
+
+# XGrammar: constrained decoding. Its C++ core without the Python bindings, as a target of ours, since its own CMake file turns warnings
+# into errors and LTO on.
+carat_fetch_sdist(xgrammar xgrammar_dir)
+file(GLOB xgrammar_sources ${xgrammar_dir}/cpp/*.cc ${xgrammar_dir}/cpp/*/*.cc)
+list(FILTER xgrammar_sources EXCLUDE REGEX "/cpp/tvm_ffi/")
+add_library(third_xgrammar STATIC ${xgrammar_sources})
+target_include_directories(third_xgrammar SYSTEM PUBLIC ${xgrammar_dir}/include ${xgrammar_dir}/cpp ${xgrammar_dir}/3rdparty/picojson
+  ${xgrammar_dir}/3rdparty/dlpack/include)
+target_link_libraries(third_xgrammar PUBLIC carat_build Threads::Threads)
+target_compile_options(third_xgrammar PRIVATE -O2 -w)
+# sampling/grammar/grammar.cc receives its messages (XGRAMMAR_LOG_CUSTOMIZE).
+target_compile_definitions(third_xgrammar PUBLIC XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0 XGRAMMAR_LOG_CUSTOMIZE=1)

@@ -2,6 +2,7 @@
 // What one request asks of the sampler. Plain data, validated once at the door (validate), trusted afterwards.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "base/token.h"
 
 namespace carat {
+
+struct ConstraintPlan;
 
 struct SamplingParams {
   int max_new_tokens = 128;         ///< >= 0; 0 computes the prompt only
@@ -26,6 +29,7 @@ struct SamplingParams {
   bool ignore_eos = false;  ///< the model's end tokens and stop_token_ids do not end the sequence
   /// The sample at a position depends on (seed, position) only; absent: the engine draws one
   std::optional<int64_t> seed = std::nullopt;
+  std::shared_ptr<const ConstraintPlan> constraint = nullptr;  ///< the form of the answer; null: free
 };
 
 /// Which log-probabilities a request wants back.

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "sampling/passes.h"
+#include "sampling/token_mask.h"
 
 namespace carat {
 namespace {
@@ -229,6 +230,14 @@ SequenceSampler::SequenceSampler(SamplerSpec spec, int vocab_size, std::span<con
   const SamplingParams& p = spec_.params;
   penalised_ = p.frequency_penalty != 0 || p.presence_penalty != 0 || p.repetition_penalty != 1;
   for (const TokenId token : generated) record(token);
+  if (!p.constraint) return;
+  constraint_.emplace(p.constraint, spec_.end_token_ids, p.min_new_tokens, vocab_size, generated);
+  mask_.resize(static_cast<size_t>(num_mask_words(vocab_size)));
+  mask_state_ = Mask::kUnknown;
+}
+
+void SequenceSampler::prepare_mask() {
+  if (mask_state_ == Mask::kUnknown) mask_state_ = constraint_->fill_mask(mask_) ? Mask::kReady : Mask::kNone;
 }
 
 void SequenceSampler::record(TokenId token) {
@@ -249,7 +258,10 @@ void SequenceSampler::adjust(std::span<float> logits) const {
       if (token >= 0 && token < vocab_size_) logits[token] = kBanned;
   };
   ban(spec_.suppressed_token_ids);
-  if (num_generated_ < p.min_new_tokens) ban(spec_.end_token_ids);
+  if (mask_state_ == Mask::kReady)
+    apply_mask(mask_, logits);
+  else if (num_generated_ < p.min_new_tokens)
+    ban(spec_.end_token_ids);
 }
 
 TokenId SequenceSampler::draw(std::span<const float> x, int64_t position, float best, SamplerScratch& scratch) const {
@@ -308,11 +320,17 @@ TokenId SequenceSampler::draw(std::span<const float> x, int64_t position, float 
 TokenId SequenceSampler::sample(std::span<float> logits, int64_t position, SamplerScratch& scratch,
                                 PositionLogprobs* logprobs) {
   CARAT_DCHECK(static_cast<int>(logits.size()) == vocab_size_, "a row has one logit per token");
+  prepare_mask();
   adjust(logits);
   const float best = prepare(logits, scratch);
   const bool usable = std::isfinite(best);
-  const TokenId token =
-      greedy() || !usable ? argmax(logits, scratch.maxima, best) : draw(logits, position, best, scratch);
+  TokenId token = 0;
+  if (mask_state_ == Mask::kReady && !(best > kBanned))
+    token = mask_first(mask_);
+  else if (greedy() || !usable)
+    token = argmax(logits, scratch.maxima, best);
+  else
+    token = draw(logits, position, best, scratch);
   if (logprobs) {
     const bool unscaled = spec_.params.temperature < 1e-6f;
     const Softmax softmax{best, unscaled ? 1.0f : 1.0f / spec_.params.temperature};
@@ -320,6 +338,10 @@ TokenId SequenceSampler::sample(std::span<float> logits, int64_t position, Sampl
     *logprobs = describe(logits, token, spec_.logprobs, softmax, total, scratch);
   }
   record(token);
+  if (constraint_) {
+    constraint_->accept(token);
+    mask_state_ = Mask::kUnknown;
+  }
   return token;
 }
 

@@ -2,10 +2,12 @@
 // From a row of logits to one token, and log-probabilities. Plain arithmetic on one thread; exact, without full sorts.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
 
+#include "sampling/constraint.h"
 #include "sampling/params.h"
 
 namespace carat {
@@ -27,7 +29,8 @@ struct SamplerScratch {
   std::vector<Candidate> candidates, top;
 };
 
-/// One sequence's sampler: its parameters and what it has generated. Copyable.
+/// One sequence's sampler: its parameters, what it has generated and, where its form is constrained, its place in that.
+/// Movable. One thread at a time.
 class SequenceSampler {
  public:
   /// `generated`: what the sequence sampled before this sampler began (after a preemption).
@@ -36,18 +39,25 @@ class SequenceSampler {
   /// Samples the token at `position` (of the whole sequence: prompt.size() for the first) and records it as generated.
   /// logits [V] f32 are changed in place: penalties, biases and bans are applied to them. With `logprobs` the
   /// position's log-probabilities are stored there, as SamplerSpec::logprobs asks. The order: frequency and presence
-  /// penalty, repetition penalty, logit_bias, bans; then temperature; then either top-k and top-p of the same
-  /// distribution (the intersection), or with min_p: top-k, top-p of what is left, min-p. A token is then drawn by
-  /// inverse cumulative distribution in id order with uniform_at(seed, position). Ties go to the lower id. Rows without
-  /// any finite logit yield their first largest entry.
+  /// penalty, repetition penalty, logit_bias, bans, the constraint's mask; then temperature; then either top-k and
+  /// top-p of the same distribution (the intersection), or with min_p: top-k, top-p of what is left, min-p. A token is
+  /// then drawn by inverse cumulative distribution in id order with uniform_at(seed, position). Ties go to the lower
+  /// id. Rows without any finite logit yield their first largest entry, or the first token that the constraint allows.
   TokenId sample(std::span<float> logits, int64_t position, SamplerScratch& scratch,
                  PositionLogprobs* logprobs = nullptr);
+
+  /// Computes the mask of the next position, so that sample() finds it ready: while the logits are being computed, on
+  /// any one thread. Without a constraint, or when it has been done already, nothing happens.
+  void prepare_mask();
 
   const SamplerSpec& spec() const { return spec_; }
   int num_generated() const { return num_generated_; }
   bool greedy() const { return spec_.params.temperature < 1e-6f || spec_.params.top_k == 1; }
 
  private:
+  /// What is known about the mask of the next position.
+  enum class Mask { kUnknown, kNone, kReady };
+
   void record(TokenId token);
   void adjust(std::span<float> logits) const;
   TokenId draw(std::span<const float> logits, int64_t position, float best, SamplerScratch& scratch) const;
@@ -57,6 +67,9 @@ class SequenceSampler {
   int num_generated_ = 0;
   bool penalised_;
   std::unordered_map<TokenId, int> counts_;  ///< of generated tokens; filled only if a penalty needs it
+  std::optional<TokenConstraint> constraint_;
+  Mask mask_state_ = Mask::kNone;
+  std::vector<uint32_t> mask_;  ///< [ceil(V / 32)] with a constraint
 };
 
 /// Log-probabilities of `token` in the softmax of logits * inverse_temperature, with the best `params.num_top` and

@@ -1,0 +1,215 @@
+#include "sampling/grammar/call_grammar.h"
+
+#include <grammar_builder.h>
+#include <grammar_functor.h>
+#include <json_schema_converter.h>
+#include <support/json_parse.h>
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+#include <string_view>
+
+#include "base/str.h"
+#include "sampling/grammar/grammar_impl.h"
+
+namespace carat {
+namespace {
+
+using xgrammar::ObjectSpec;
+using xgrammar::SchemaSpecPtr;
+
+constexpr char kKeyRule[] = "call_key";
+constexpr char kTextRule[] = "call_text";
+/// Any text in which nobody can take ordinary characters for the marks of strings and calls: after "<|" comes neither
+/// '"' nor 't'. Everything else is free, since strings have no escapes.
+constexpr char kText[] = R"(([^<]|<(<|\|<)*([^<|]|\|[^<"t]))*(<(<|\|<)*\|?)?)";
+
+bool key_begin(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_'; }
+bool key_rest(char c) { return key_begin(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '$'; }
+
+/// Keys that cannot be mistaken for anything else without marks around them.
+bool bare_key(std::string_view key) {
+  return !key.empty() && key_begin(key.front()) && std::ranges::all_of(key, key_rest);
+}
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
+
+/// The template's order of keys; XGrammar's objects have one fixed order.
+bool key_before(const std::string& a, const std::string& b) {
+  return std::ranges::lexicographical_compare(a, b, {}, lower, lower);
+}
+
+/// XGrammar's way from schemas to grammars, with another spelling of strings, keys and literals.
+class CallConverter final : public xgrammar::JSONSchemaConverter {
+ public:
+  CallConverter(TokenId string_mark, RefResolver resolver)
+      : JSONSchemaConverter(std::nullopt, std::pair<std::string, std::string>(",", ":"), false, std::nullopt,
+                            std::move(resolver)),
+        string_mark_(string_mark) {}
+
+ protected:
+  void AddBasicRules() override {
+    JSONSchemaConverter::AddBasicRules({kKeyRule, kTextRule});
+    builder_.UpdateRuleBody(kTextRule, builder_.AddRegex(kText));
+    builder_.UpdateRuleBody(kBasicString, marked(RuleRef(kTextRule)));
+    builder_.UpdateRuleBody(kKeyRule, Sequence({characters(key_begin, {}), key_tail()}));
+    end_with_colon(builder_.GetRuleId(kKeyRule));
+  }
+
+  int32_t GenerateString(const xgrammar::StringSpec& spec, const std::string& rule_name) override {
+    std::optional<std::string> regex = spec.pattern;
+    if (spec.format)
+      if (auto known = JSONFormatToRegexPattern(*spec.format)) regex = std::move(known);
+    if (regex) return marked(RegexExpression(*regex, false, spec.format.has_value()));
+    if (spec.min_length == 0 && spec.max_length == -1) return marked(RuleRef(kTextRule));
+    const int32_t character = builder_.AddCharacterClass({{'<', '<'}}, true);
+    return marked(Repeat(rule_name + "_characters", character, spec.min_length, spec.max_length));
+  }
+
+  /// A number that a double holds: more digits or a larger exponent would be read as infinity.
+  int32_t GenerateNumber(const xgrammar::NumberSpec& spec, const std::string& rule_name) override {
+    if (spec.minimum || spec.maximum || spec.exclusive_minimum || spec.exclusive_maximum)
+      return JSONSchemaConverter::GenerateNumber(spec, rule_name);
+    return RegexExpression(R"(-?(0|[1-9][0-9]{0,16})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?)", false, true);
+  }
+
+  int32_t GenerateConst(const xgrammar::ConstSpec& spec, const std::string&) override {
+    return literal(spec.json_value);
+  }
+
+  int32_t GenerateEnum(const xgrammar::EnumSpec& spec, const std::string&) override {
+    std::vector<int32_t> values;
+    for (const std::string& value : spec.json_values) values.push_back(literal(value));
+    return Choice(values);
+  }
+
+  int32_t GenerateObject(const ObjectSpec& spec, const std::string& rule_name, bool need_braces) override {
+    ObjectSpec sorted = spec;
+    std::ranges::stable_sort(sorted.properties, key_before, &ObjectSpec::Property::name);
+    return JSONSchemaConverter::GenerateObject(sorted, rule_name, need_braces);
+  }
+
+  int32_t FormatPropertyKey(const std::string& key, const SchemaSpecPtr&) override {
+    return bare_key(key) ? ByteString(key) : marked(ByteString(key));
+  }
+
+  std::string GetKeyPattern() const override { return kKeyRule; }
+
+  int32_t GetKeyPatternExcluding(const std::vector<ObjectSpec::Property>& properties,
+                                 const std::string& rule_name) override {
+    KeyTree tree;
+    for (const ObjectSpec::Property& property : properties)
+      if (bare_key(property.name)) tree.add(property.name);
+    const int32_t rule = builder_.AddRuleWithHint(rule_name + "_other_key", other_keys(tree, true));
+    end_with_colon(rule);
+    return RuleRef(rule);
+  }
+
+ private:
+  /// Keys by their characters.
+  struct KeyTree {
+    bool ends = false;
+    std::map<char, KeyTree> next;
+    void add(std::string_view key) {
+      if (key.empty()) {
+        ends = true;
+      } else {
+        next[key.front()].add(key.substr(1));
+      }
+    }
+  };
+
+  int32_t marked(int32_t text) {
+    const int32_t mark = builder_.AddTokenSet({string_mark_});
+    return Sequence({mark, text, mark});
+  }
+
+  /// One of the characters that `has` accepts, without those that `tree` goes on with.
+  int32_t characters(bool (*has)(char), const KeyTree& tree) {
+    std::vector<CharacterClassElement> elements;
+    for (char c = ' '; c < 127; ++c)
+      if (has(c) && !tree.next.contains(c)) elements.push_back({c, c});
+    return builder_.AddCharacterClass(elements);
+  }
+
+  /// What follows a key, so that tokens that go beyond it are decided when the grammar is compiled.
+  void end_with_colon(int32_t rule) { builder_.UpdateLookaheadAssertion(rule, Sequence({ByteString(":")})); }
+
+  int32_t key_tail() { return Repeat(kKeyRule, characters(key_rest, {}), 0, -1); }
+
+  /// Bare keys that are not in the tree.
+  int32_t other_keys(const KeyTree& tree, bool first) {
+    std::vector<int32_t> choices{Sequence({characters(first ? key_begin : key_rest, tree), key_tail()})};
+    if (!first && !tree.ends) choices.push_back(Empty());
+    for (const auto& [c, child] : tree.next)
+      choices.push_back(Sequence({ByteString(std::string(1, c)), other_keys(child, false)}));
+    return Choice(choices);
+  }
+
+  int32_t literal(const std::string& json) {
+    picojson::value value;
+    const std::string error = xgrammar::ParseJSON(value, json);
+    if (!error.empty()) throw std::runtime_error(error);
+    return literal(value);
+  }
+
+  int32_t literal(const picojson::value& value) {
+    if (value.is<std::string>()) return marked(ByteString(value.get<std::string>()));
+    std::vector<int32_t> parts;
+    if (value.is<picojson::array>()) {
+      for (const picojson::value& item : value.get<picojson::array>()) {
+        parts.push_back(ByteString(parts.empty() ? "[" : ","));
+        parts.push_back(literal(item));
+      }
+      parts.push_back(ByteString(parts.empty() ? "[]" : "]"));
+      return Sequence(parts);
+    }
+    if (value.is<picojson::object>()) {
+      const auto& object = value.get<picojson::object>();
+      std::vector<std::string> keys = object.ordered_keys();
+      std::ranges::stable_sort(keys, key_before);
+      for (const std::string& key : keys) {
+        parts.push_back(ByteString(parts.empty() ? "{" : ","));
+        parts.push_back(FormatPropertyKey(key, nullptr));
+        parts.push_back(ByteString(":"));
+        parts.push_back(literal(object.at(key)));
+      }
+      parts.push_back(ByteString(parts.empty() ? "{}" : "}"));
+      return Sequence(parts);
+    }
+    return ByteString(value.serialize());
+  }
+
+  const TokenId string_mark_;
+};
+
+xgrammar::Grammar arguments_grammar(const Json& schema, const SchemaLimits& limits, TokenId string_mark) {
+  SchemaReader reader(schema, limits);
+  const SchemaSpecPtr spec = value_or_throw(reader.read());
+  CallConverter converter(string_mark, [&](const std::string& uri, const std::string&) {
+    return value_or_throw(reader.read_reference(uri));
+  });
+  return converter.Convert(spec);
+}
+
+}  // namespace
+
+xgrammar::Grammar make_call_grammar(const std::vector<CallableTool>& tools, const SchemaLimits& limits,
+                                    TokenId string_mark, TokenId close) {
+  xgrammar::GrammarBuilder builder;
+  const int32_t root = builder.AddEmptyRule("root");
+  std::vector<int32_t> calls;
+  for (const CallableTool& tool : tools) try {
+      const int32_t arguments =
+          xgrammar::SubGrammarAdder::Apply(&builder, arguments_grammar(tool.schema, limits, string_mark));
+      calls.push_back(builder.AddSequence({builder.AddByteString(tool.name), builder.AddRuleRef(arguments)}));
+    } catch (const std::exception& e) {
+      throw std::runtime_error(str_cat("tool '", tool.name, "': ", grammar_error_text(e)));
+    }
+  builder.UpdateRuleBody(root, builder.AddSequence({builder.AddByteString("call:"), builder.AddChoices(calls),
+                                                    builder.AddTokenSet({close})}));
+  return builder.Get(root);
+}
+
+}  // namespace carat

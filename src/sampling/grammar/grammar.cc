@@ -1,0 +1,66 @@
+#include "sampling/grammar/grammar.h"
+
+#include <support/logging.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "sampling/grammar/grammar_impl.h"
+#include "sampling/token_mask.h"
+
+// XGrammar leaves it to us what becomes of its messages. Most are about parts of schemas that it does not enforce.
+namespace xgrammar {
+
+[[noreturn]] void LogFatalImpl(const std::string& file, int line, const std::string& message) {
+  throw LogFatalError(file, line, message);
+}
+
+void LogMessageImpl(const std::string&, int, int, const std::string& message) {
+  carat::log_debug("grammar: ", message);
+}
+
+}  // namespace xgrammar
+
+namespace carat {
+
+std::string grammar_error_text(const std::exception& e) {
+  const auto* fatal = dynamic_cast<const xgrammar::LogFatalError*>(&e);
+  return fatal ? fatal->std::runtime_error::what() : e.what();
+}
+
+Grammar::Grammar(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+Grammar::~Grammar() = default;
+
+int64_t Grammar::memory_bytes() const { return static_cast<int64_t>(impl_->compiled.MemorySizeBytes()); }
+
+struct GrammarMatcher::Impl {
+  explicit Impl(const Grammar& g) : grammar(g), matcher(g.impl().compiled) {}
+
+  const Grammar& grammar;
+  xgrammar::GrammarMatcher matcher;
+};
+
+GrammarMatcher::GrammarMatcher(const Grammar& grammar) : impl_(std::make_unique<Impl>(grammar)) {}
+GrammarMatcher::~GrammarMatcher() = default;
+
+bool GrammarMatcher::accept(TokenId token) {
+  const auto accepted = grammar_try([&] { return impl_->matcher.AcceptToken(token); });
+  return accepted && *accepted;
+}
+
+bool GrammarMatcher::complete() const { return impl_->matcher.IsCompleted(); }
+
+void GrammarMatcher::fill_mask(std::span<uint32_t> mask) {
+  int64_t shape = static_cast<int64_t>(mask.size());
+  DLTensor tensor{};
+  tensor.data = mask.data();
+  tensor.device = {kDLCPU, 0};
+  tensor.ndim = 1;
+  tensor.dtype = {kDLInt, 32, 1};
+  tensor.shape = &shape;
+  const auto filled = grammar_try([&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
+  if (!filled) std::ranges::fill(mask, 0u);
+  for (const TokenId token : impl_->grammar.impl().barred) mask_remove(mask, token);
+}
+
+}  // namespace carat

@@ -1,0 +1,39 @@
+#include "sampling/token_mask.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+namespace carat {
+
+void mask_add_all(std::span<uint32_t> mask, int vocab_size) {
+  std::ranges::fill(mask, ~0u);
+  if (vocab_size % 32 != 0) mask.back() = (1u << (vocab_size % 32)) - 1;
+}
+
+bool mask_empty(std::span<const uint32_t> mask) {
+  return std::ranges::all_of(mask, [](uint32_t word) { return word == 0; });
+}
+
+TokenId mask_first(std::span<const uint32_t> mask) {
+  for (size_t i = 0; i < mask.size(); ++i)
+    if (mask[i] != 0) return static_cast<TokenId>(i * 32 + static_cast<size_t>(std::countr_zero(mask[i])));
+  return 0;
+}
+
+void apply_mask(std::span<const uint32_t> mask, std::span<float> logits) {
+  constexpr float kBanned = -std::numeric_limits<float>::infinity();
+  for (size_t begin = 0; begin < logits.size(); begin += 32) {
+    const uint32_t word = mask[begin / 32];
+    if (word == ~0u) continue;
+    const size_t count = std::min<size_t>(32, logits.size() - begin);
+    float* const x = logits.data() + begin;
+    if (word == 0) {
+      std::fill_n(x, count, kBanned);
+    } else {
+      for (size_t i = 0; i < count; ++i) x[i] = (word >> i & 1u) != 0 ? x[i] : kBanned;
+    }
+  }
+}
+
+}  // namespace carat
