@@ -16,7 +16,7 @@ TokenConstraint::TokenConstraint(std::shared_ptr<const ConstraintPlan> plan, std
   for (const TokenId token : end_tokens)
     if (token >= 0 && token < vocab_size) end_tokens_.push_back(token);
   using Start = ConstraintPlan::Start;
-  const MarkerIds& markers = plan_->markers;
+  const ConstraintMarkers& markers = plan_->markers;
   if (plan_->start == Start::kAnswer || !markers.thought_open || !markers.thought_close) {
     begin_answer();
   } else if (plan_->start == Start::kThought) {
@@ -66,7 +66,7 @@ void TokenConstraint::accept(TokenId token) {
   else
     forced_.clear();
   if (is_end(token) && complete()) return;  // the last one
-  const MarkerIds& markers = plan_->markers;
+  const ConstraintMarkers& markers = plan_->markers;
   switch (phase_) {
     case Phase::kStart:
       if (token == markers.thought_open) {

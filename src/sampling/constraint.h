@@ -17,7 +17,7 @@ class Grammar;
 class GrammarMatcher;
 
 /// The special tokens between the parts of an answer. Absent where the vocabulary has none.
-struct MarkerIds {
+struct ConstraintMarkers {
   std::optional<TokenId> thought_open, thought_close;
   std::optional<TokenId> call_open, call_close;
 };
@@ -32,7 +32,7 @@ struct ConstraintPlan {
     kMaybeThought,  ///< the first token may open a thought; whatever else it is begins the answer
     kThought,       ///< the prompt ends inside an open thought
   };
-  MarkerIds markers;
+  ConstraintMarkers markers;
   Start start = Start::kAnswer;
   /// Generated tokens that may belong to thoughts, opener and label included; then thoughts are closed.
   std::optional<int> thinking_budget;

@@ -39,7 +39,7 @@ struct SmallVocabulary {
     for (const TokenId t : tokens) out += t < 8 ? kNames[t] : pieces[static_cast<size_t>(t)];
     return out;
   }
-  MarkerIds markers() const { return {kThoughtOpen, kThoughtClose, kCallOpen, kCallClose}; }
+  ConstraintMarkers markers() const { return {kThoughtOpen, kThoughtClose, kCallOpen, kCallClose}; }
   GrammarVocabulary grammar() const { return {pieces, kCallClose, kMark}; }
   /// A plan with the markers and what it takes to close thoughts.
   ConstraintPlan plan() const {

@@ -21,10 +21,6 @@ using xgrammar::SchemaSpecPtr;
 
 constexpr char kKeyRule[] = "call_key";
 constexpr char kTextRule[] = "call_text";
-/// Any text in which nobody can take ordinary characters for the marks of strings and calls: after "<|" comes neither
-/// '"' nor 't'. Everything else is free, since strings have no escapes.
-constexpr char kText[] = R"(([^<]|<(<|\|<)*([^<|]|\|[^<"t]))*(<(<|\|<)*\|?)?)";
-
 bool key_begin(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_'; }
 bool key_rest(char c) { return key_begin(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '$'; }
 
@@ -51,7 +47,8 @@ class CallConverter final : public xgrammar::JSONSchemaConverter {
  protected:
   void AddBasicRules() override {
     JSONSchemaConverter::AddBasicRules({kKeyRule, kTextRule});
-    builder_.UpdateRuleBody(kTextRule, builder_.AddRegex(kText));
+    // Strings have no escapes; whatever is spelled in them, the marks around them are tokens of their own.
+    builder_.UpdateRuleBody(kTextRule, builder_.AddCharacterClassStar({{0, 0}}, true));
     builder_.UpdateRuleBody(kBasicString, marked(RuleRef(kTextRule)));
     builder_.UpdateRuleBody(kKeyRule, Sequence({characters(key_begin, {}), key_tail()}));
     end_with_colon(builder_.GetRuleId(kKeyRule));
@@ -63,7 +60,7 @@ class CallConverter final : public xgrammar::JSONSchemaConverter {
       if (auto known = JSONFormatToRegexPattern(*spec.format)) regex = std::move(known);
     if (regex) return marked(RegexExpression(*regex, false, spec.format.has_value()));
     if (spec.min_length == 0 && spec.max_length == -1) return marked(RuleRef(kTextRule));
-    const int32_t character = builder_.AddCharacterClass({{'<', '<'}}, true);
+    const int32_t character = builder_.AddCharacterClass({{0, 0}}, true);
     return marked(Repeat(rule_name + "_characters", character, spec.min_length, spec.max_length));
   }
 
