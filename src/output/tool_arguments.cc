@@ -218,7 +218,7 @@ bool ToolArgumentReader::read_between() {
     if (is_space(c) || c == ',') continue;
     if (c == stack_.back().close) {
       stack_.pop_back();
-      if (!stack_.empty()) events_.push_back({Event::Kind::kEnd, nullptr});
+      if (!stack_.empty()) events_.push_back({Event::Kind::kEnd, Json()});
       ++at_;
       return true;
     }
@@ -298,7 +298,7 @@ void ToolArgumentReader::open(Event::Kind kind, char close) {
   const Json* schema = stack_.back().value_schema;
   stack_.push_back({close, schema});
   if (kind == Event::Kind::kArray && schema) stack_.back().value_schema = schema->find("items");
-  events_.push_back({kind, nullptr});
+  events_.push_back({kind, Json()});
   ++at_;
   mode_ = Mode::kBetween;
 }
