@@ -37,7 +37,7 @@ class EngineChat final : public DialogBackend {
     RequestStage stage = RequestStage::kSchema;
     CARAT_TRY(auto prepared, prepare_chat({served_, settings_}, dialog_body(dialog, local_->model.name), stage));
     const PreparedPrompt& prompt = prepared.prompts.front();
-    SampleDecoder decoder(*served_.tokenizer, prompt.params.text);
+    SampleDecoder decoder(*served_.tokenizer, served_.markers, prompt);
     const auto stream = std::make_shared<RequestStream>();
     Request request = to_engine_request(prompt);
     request.stream = stream;
@@ -46,9 +46,13 @@ class EngineChat final : public DialogBackend {
     while (!stop) {
       for (const SampleEvent& event : stream->wait(std::chrono::steady_clock::now() + kPoll)) {
         if (event.finish && event.finish->error) return *event.finish->error;
-        const auto step = decoder.push(event.tokens, event.finish);
-        num_tokens += static_cast<int>(step.num_tokens);
-        if (!step.text.empty()) on_piece("", step.text);
+        std::string text;
+        std::vector<MessagePart> parts;
+        num_tokens += static_cast<int>(decoder.push(event.tokens, event.finish, text, parts).num_tokens);
+        for (const MessagePart& part : parts) {
+          const bool thought = part.kind == MessagePart::Kind::kReasoning;
+          on_piece(thought ? part.text : "", thought ? "" : part.text);
+        }
         if (!event.finish) continue;
         return DialogAnswer{std::string(reason_name(event.finish->reason)), static_cast<int>(prompt.ids.size()),
                             num_tokens};
@@ -68,7 +72,7 @@ class EngineChat final : public DialogBackend {
 
 Result<std::unique_ptr<DialogBackend>> make_chat_engine(const DialogOptions& options) {
   // A log between the lines of a conversation would be in the way; --log-level after -- brings it back.
-  std::vector<std::string> args = {"--log-level", "warning"};
+  std::vector<std::string> args = {"--log-level", "warning", "--reasoning-parser", "auto"};
   args.insert(args.end(), options.engine_args.begin(), options.engine_args.end());
   CARAT_TRY(auto local, start_local_engine(options.model_path, args));
   return std::unique_ptr<DialogBackend>(std::make_unique<EngineChat>(std::move(local)));

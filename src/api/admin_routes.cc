@@ -263,9 +263,11 @@ Result<Json> tokenize_body(const PrepareContext& context, const Json& body, Requ
     return Error{Errc::kInvalidArgument, "Exactly one of prompt and messages must be given."};
   Json tokens = Json::array(), count;
   if (messages) {
-    CARAT_TRY(const auto chat, render_chat_prompt(context, body, stage, add_generation_prompt));
-    tokens = ids_json(chat.ids);
-    count = chat.ids.size();
+    stage = RequestStage::kRequest;
+    CARAT_TRY(const auto input, read_chat_input(context, body, add_generation_prompt));
+    CARAT_TRY(const auto ids, encode_chat_prompt(context.model, input));
+    tokens = ids_json(ids);
+    count = ids.size();
   } else if (prompt->is_array()) {
     count = Json::array();
     for (const Json& item : prompt->as_array()) {

@@ -48,14 +48,6 @@ bool method_listed(std::string_view methods, std::string_view method) {
 
 }  // namespace
 
-std::vector<TokenId> find_chat_markers(const Tokenizer& tokenizer) {
-  std::vector<TokenId> ids;
-  for (const std::string_view marker :
-       {"<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>", "<|channel>", "<channel|>"})
-    if (const auto id = tokenizer.find(marker)) ids.push_back(*id);
-  return ids;
-}
-
 void send_error(HttpReply& reply, const ErrorReply& error) {
   reply.send({error.status, "application/json", error.body, {}});
 }
@@ -232,8 +224,8 @@ void Api::attach_server(HttpServer& server) {
 void Api::publish(const ServedModel& model) {
   Impl& impl = *impl_;
   impl.served = model;
-  impl.job_context = {model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr,
-                      model.tokenizer->find("<channel|>"), &impl.request_log};
+  impl.job_context = {model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr, &impl.served.markers,
+                      &impl.request_log};
   impl.model_.store(&impl.served, std::memory_order_release);
 }
 

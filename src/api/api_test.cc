@@ -114,7 +114,7 @@ TEST(ChatRequest, SpecialTokens) {
     return parse_chat_request(json(body), with_limit(1), {100, 101})->params.text;
   };
   EXPECT_TRUE(text("{}").skip_special_tokens);
-  EXPECT_THAT(text("{}").kept_special_ids, ElementsAre(100, 101));
+  EXPECT_THAT(text("{}").markers, ElementsAre(100, 101));
   EXPECT_FALSE(text(R"({"skip_special_tokens": false})").skip_special_tokens);
   EXPECT_FALSE(text(R"({"ignore_eos": true})").skip_special_tokens);
 }
@@ -318,27 +318,14 @@ Prompt one_prompt() {
   return prompt;
 }
 
-TEST(Writers, ChatChunkIsExact) {
-  const auto writer = make_chat_writer({}, {"id1", "m\"", {true, false, false}, false, false});
-  const Prompt prompt = one_prompt();
-  std::string out;
-  writer->write_news(prompt, prompt.samples[0], {"a\n", 0, false}, out);
-  const size_t created = out.find("\"created\":") + 10;
-  out.replace(created, out.find(',', created) - created, "T");
-  EXPECT_EQ(
-      out,
-      "data: {\"id\":\"id1\",\"object\":\"chat.completion.chunk\",\"created\":T,\"model\":\"m\\\"\",\"choices\":[{"
-      "\"index\":0,\"delta\":{\"reasoning_content\":null,\"content\":\"a\\n\"},\"logprobs\":null,"
-      "\"finish_reason\":null,\"matched_stop\":null}]}\n\n");
-}
-
 TEST(Writers, ChunksAreJson) {
   const Prompt prompt = one_prompt();
+  const std::vector<MessagePart> parts = {{MessagePart::Kind::kContent, 0, "x"}};
   for (const bool usage : {false, true}) {
     const auto writer =
         make_chat_writer({nullptr, "default", true, false}, {"i", "m", {true, usage, usage}, false, false});
     std::string out;
-    writer->write_news(prompt, prompt.samples[0], {"x", 0, true}, out);
+    writer->write_news(prompt, prompt.samples[0], {"", 0, true, parts}, out);
     writer->write_end(std::span(&prompt, 1), out);
     int events = 0;
     for (size_t at = 0; at < out.size();) {

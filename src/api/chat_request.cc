@@ -61,9 +61,10 @@ Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams&
   request.sglext.cached_tokens = on("return_cached_tokens_details");
   request.sglext.input_ids = on("return_input_ids_in_sglext");
   request.sglext.output_ids = on("return_output_ids_in_sglext");
-  // Thoughts and calls stay visible to whoever reads the text. With ignore_eos all is shown, since benchmarks count
-  // tokens by their text.
-  request.params.text.kept_special_ids = markers;
+  request.separate_reasoning = fields.boolean("separate_reasoning").value_or(true);
+  request.stream_reasoning = fields.boolean("stream_reasoning").value_or(true);
+  request.params.text.markers = markers;
+  // With ignore_eos all is shown, since benchmarks count tokens by their text.
   if (request.params.sampling.ignore_eos) request.params.text.skip_special_tokens = false;
   CARAT_TRY_VOID(fields.status());
   return request;

@@ -19,9 +19,10 @@ struct ChatRequest {
   std::optional<std::vector<TokenId>> input_ids;  ///< in place of the rendered prompt
   bool return_meta_info = false, return_prompt_ids = false, return_token_ids = false;
   SglextOptions sglext{};
+  bool separate_reasoning = true, stream_reasoning = true;
 };
 
-/// `defaults` come below the client's values; `markers` are the special tokens that stay in the text (thoughts, calls).
+/// `defaults` come below the client's values; `markers` are the special tokens of thoughts and calls.
 /// Errors: kInvalidArgument for types (schema errors).
 Result<ChatRequest> parse_chat_request(const Json& body, const GenerationParams& defaults,
                                        const std::vector<TokenId>& markers);

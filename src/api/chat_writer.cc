@@ -37,6 +37,44 @@ void append_chat_logprobs(std::string& out, const WriterContext& context, const 
   out += "]}";
 }
 
+/// An entry of `tool_calls`. A stream names a call once and then gives its arguments without id and name.
+void append_call(std::string& out, int index, const std::optional<std::string>& id,
+                 const std::optional<std::string>& name, std::string_view arguments) {
+  const auto append_text_or_null = [&out](const std::optional<std::string>& text) {
+    if (text)
+      append_json_string(out, *text);
+    else
+      out += "null";
+  };
+  out += R"({"id":)";
+  append_text_or_null(id);
+  out += R"(,"index":)";
+  append_number(out, index);
+  out += R"(,"type":"function","function":{"name":)";
+  append_text_or_null(name);
+  out += R"(,"arguments":)";
+  append_json_string(out, arguments);
+  out += "}}";
+}
+
+/// The whole message. Calls that were cut off are left out.
+void append_message(std::string& out, const Message& message) {
+  out += R"({"role":"assistant","content":)";
+  append_json_string(out, message.content);
+  out += R"(,"reasoning_content":)";
+  if (message.reasoning.empty())
+    out += "null";
+  else
+    append_json_string(out, message.reasoning);
+  int num_calls = 0;
+  for (const Message::Call& call : message.calls) {
+    if (!call.arguments) continue;
+    out += num_calls == 0 ? R"(,"tool_calls":[)" : ",";
+    append_call(out, num_calls++, new_call_id(), call.name, *call.arguments);
+  }
+  out += num_calls > 0 ? "]}" : "}";
+}
+
 class ChatStreamWriter final : public AnswerWriter {
  public:
   ChatStreamWriter(WriterContext context, ChatAnswerOptions options)
@@ -60,18 +98,16 @@ class ChatStreamWriter final : public AnswerWriter {
       out += kOpenChoice;
       end_chunk(out, prompt, sample);
     }
-    const bool with_logprobs = options_.logprobs && news.first_token < sample.logprobs.size();
-    if (news.text.empty() && !with_logprobs) return;
+    bool with_logprobs = options_.logprobs && news.first_token < sample.logprobs.size();
+    for (const MessagePart& part : news.parts) {
+      write_delta(sample, part, out);
+      end_delta(prompt, sample, with_logprobs ? &news : nullptr, is_call(part), out);
+      with_logprobs = false;
+    }
+    if (!with_logprobs) return;
     begin_choice(out, sample);
-    out += R"({"reasoning_content":null,"content":)";
-    append_json_string(out, news.text);
-    out += R"(},"logprobs":)";
-    if (with_logprobs)
-      append_chat_logprobs(out, context_, sample, news.first_token);
-    else
-      out += "null";
-    out += kOpenChoice;
-    end_chunk(out, prompt, sample);
+    out += R"({"reasoning_content":null})";
+    end_delta(prompt, sample, &news, false, out);
   }
 
   void write_end(std::span<const Prompt> prompts, std::string& out) override {
@@ -87,6 +123,50 @@ class ChatStreamWriter final : public AnswerWriter {
 
  private:
   static constexpr std::string_view kOpenChoice = R"(,"finish_reason":null,"matched_stop":null}])";
+  static constexpr std::string_view kCallDelta =
+      R"({"role":null,"content":null,"reasoning_content":null,"tool_calls":[)";
+
+  static bool is_call(const MessagePart& part) {
+    return part.kind == MessagePart::Kind::kCallName || part.kind == MessagePart::Kind::kCallArguments;
+  }
+
+  void write_delta(const Sample& sample, const MessagePart& part, std::string& out) const {
+    begin_choice(out, sample);
+    switch (part.kind) {
+      case MessagePart::Kind::kReasoning:
+        out += R"({"reasoning_content":)";
+        append_json_string(out, part.text);
+        break;
+      case MessagePart::Kind::kContent:
+        out += R"({"reasoning_content":null,"content":)";
+        append_json_string(out, part.text);
+        break;
+      case MessagePart::Kind::kCallName:
+        out += kCallDelta;
+        append_call(out, part.call_idx, new_call_id(), part.text, "");
+        out += ']';
+        break;
+      case MessagePart::Kind::kCallArguments:
+        out += kCallDelta;
+        append_call(out, part.call_idx, std::nullopt, std::nullopt, part.text);
+        out += ']';
+        break;
+    }
+    out += '}';
+  }
+
+  /// `logprobs`: of this news.
+  void end_delta(const Prompt& prompt, const Sample& sample, const SampleNews* logprobs, bool of_call,
+                 std::string& out) const {
+    out += R"(,"logprobs":)";
+    if (logprobs)
+      append_chat_logprobs(out, context_, sample, logprobs->first_token);
+    else
+      out += "null";
+    out += kOpenChoice;
+    if (of_call && !options_.stream.continuous_usage) out += R"(,"usage":null)";
+    end_chunk(out, prompt, sample);
+  }
 
   void begin_choice(std::string& out, const Sample& sample) const {
     out += head_;
@@ -106,7 +186,7 @@ class ChatStreamWriter final : public AnswerWriter {
   void write_finish(const Prompt& prompt, const Sample& sample, std::string& out) const {
     begin_choice(out, sample);
     out += R"({"reasoning_content":null},"logprobs":null,"finish_reason":)";
-    out += quoted_reason(sample.end->reason);
+    out += quoted_message_reason(sample);
     out += R"(,"matched_stop":)";
     append_matched(out, *sample.end);
     out += "}]";
@@ -150,17 +230,20 @@ class ChatBodyWriter final : public AnswerWriter {
     if (sample.index > 0) out += ',';
     out += R"({"index":)";
     append_number(out, sample.index);
-    out += R"(,"message":{"role":"assistant","content":)";
-    append_json_string(out, sample.text);
-    out += R"(,"reasoning_content":null},"logprobs":)";
+    out += R"(,"message":)";
+    append_message(out, collect_message(sample.parts));
+    out += R"(,"logprobs":)";
     if (options_.logprobs)
       append_chat_logprobs(out, context_, sample, 0);
     else
       out += "null";
     out += R"(,"finish_reason":)";
-    out += quoted_reason(sample.end->reason);
+    out += quoted_message_reason(sample);
     out += R"(,"matched_stop":)";
-    append_matched(out, *sample.end);
+    if (ended_with_calls(sample))
+      out += "null";
+    else
+      append_matched(out, *sample.end);
     if (options_.return_prompt_ids) {
       out += R"(,"prompt_token_ids":[)";
       append_ids(out, prompt.prepared.ids);

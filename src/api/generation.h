@@ -13,6 +13,7 @@
 #include "api/error_map.h"
 #include "api/params.h"
 #include "engine/request.h"
+#include "output/message_parser.h"
 #include "output/text_stream.h"
 #include "tokenizer/tokenizer.h"
 
@@ -26,6 +27,8 @@ struct PreparedPrompt {
   int priority = 0;
   uint64_t cache_salt = 0;
   bool thinking = false;  ///< count reasoning tokens
+  /// The reply is a message: it comes as parts, not as text.
+  std::optional<MessageParserOptions> message;
 };
 
 /// What the engine is asked for; `prompt` keeps its ids. The caller adds the stream.
@@ -43,7 +46,9 @@ struct Sample {
   int index = 0;  ///< prompt * n + sample
   std::vector<TokenId> tokens;
   std::vector<PositionLogprobs> logprobs;  ///< one per token, if asked for
-  std::string text;                        ///< so far; streams leave it empty
+  std::string text;                        ///< so far; empty in streams and for messages
+  std::vector<MessagePart> parts;          ///< of a message so far; empty in streams
+  int num_calls = 0;                       ///< of a message: calls that have begun
   std::optional<SampleEnd> end;
   std::optional<int> reasoning_end;  ///< tokens up to and including the one that closed the thought
 };
@@ -62,6 +67,7 @@ struct SampleNews {
   std::string_view text;
   size_t first_token = 0;  ///< tokens and logprobs from here on are new
   bool first_chunk = false;
+  std::span<const MessagePart> parts = {};  ///< of a message, in place of text
 };
 
 /// Puts answers into one route's form. Lives on the connection's io thread.
@@ -111,21 +117,27 @@ struct PreparedGeneration {
   std::chrono::steady_clock::time_point received{};
 };
 
-/// A sample's tokens on their way to text: decoding, stop strings, the end token.
+/// A sample's tokens on their way to text, or to the parts of a message: decoding, stop strings, the end token.
 class SampleDecoder {
  public:
-  SampleDecoder(const Tokenizer& tokenizer, const TextOptions& options) : stream_(tokenizer, options) {}
+  /// `tokenizer` and `markers` outlive it.
+  SampleDecoder(const Tokenizer& tokenizer, const MarkerIds& markers, const PreparedPrompt& prompt);
 
   struct Step {
-    std::string text;
     size_t num_tokens = 0;  ///< of the event's tokens that belong to the answer
     std::optional<std::string> matched_stop;
   };
-  /// `end`: the event's finish, if it has one.
-  Step push(std::span<const TokenId> tokens, const std::optional<Finish>& end);
+  /// `end`: the event's finish, if it has one. Appends to `text`, or for a message to `parts`.
+  Step push(std::span<const TokenId> tokens, const std::optional<Finish>& end, std::string& text,
+            std::vector<MessagePart>& parts);
+  int num_calls() const { return parser_ ? parser_->num_calls() : 0; }
 
  private:
+  void add(TextStream::Delta delta, std::string& text, std::vector<MessagePart>& parts);
+
+  const MarkerIds& markers_;
   TextStream stream_;
+  std::optional<MessageParser> parser_;
   bool done_ = false;
 };
 

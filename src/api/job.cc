@@ -46,7 +46,8 @@ void GenerationJob::start(PreparedGeneration prepared) {
     for (int i = 0; i < ready.params.n; ++i) {
       Sample& sample = prompt.samples.emplace_back();
       sample.index = static_cast<int>(num_open_++);
-      run.samples.push_back({SampleDecoder(*context_.tokenizer, ready.params.text), {}, 0, false, received_});
+      run.samples.push_back(
+          {SampleDecoder(*context_.tokenizer, *context_.markers, ready), {}, {}, 0, false, received_});
     }
     prompt.received = received_;
     prompt.prepared = std::move(ready);
@@ -107,28 +108,27 @@ bool GenerationJob::handle(size_t prompt_idx, SampleEvent& event) {
     return false;
   }
   if (!event.prompt_logprobs.empty()) prompt.prompt_logprobs = std::move(event.prompt_logprobs);
-  auto step = run.decoder.push(event.tokens, event.finish);
+  const bool streams = writer_->streams();
+  const auto step = run.decoder.push(event.tokens, event.finish, streams ? run.pending_text : sample.text,
+                                     streams ? run.pending_parts : sample.parts);
+  sample.num_calls = run.decoder.num_calls();
   const size_t before = sample.tokens.size();
   sample.tokens.insert(sample.tokens.end(), event.tokens.begin(),
                        event.tokens.begin() + static_cast<ptrdiff_t>(step.num_tokens));
   event.logprobs.resize(std::min(event.logprobs.size(), step.num_tokens));
   std::move(event.logprobs.begin(), event.logprobs.end(), std::back_inserter(sample.logprobs));
-  if (prompt.prepared.thinking && !sample.reasoning_end && context_.thought_end) {
-    const auto closed =
-        std::find(sample.tokens.begin() + static_cast<ptrdiff_t>(before), sample.tokens.end(), *context_.thought_end);
+  if (const auto close = context_.markers->id(Marker::kChannelClose);
+      prompt.prepared.thinking && !sample.reasoning_end && close) {
+    const auto closed = std::find(sample.tokens.begin() + static_cast<ptrdiff_t>(before), sample.tokens.end(), *close);
     if (closed != sample.tokens.end()) sample.reasoning_end = static_cast<int>(closed - sample.tokens.begin()) + 1;
   }
   observe_tokens(run, step.num_tokens);
-  if (writer_->streams())
-    run.pending_text += step.text;
-  else
-    sample.text += step.text;
   if (step.matched_stop || event.finish) {
     if (!event.finish) runs_[prompt_idx].stream->cancel_sample(event.sample);
     sample.end = end_of(step, event.finish);
     --num_open_;
   }
-  if (writer_->streams()) emit(prompt, sample, run);
+  if (streams) emit(prompt, sample, run);
   return true;
 }
 
@@ -149,8 +149,9 @@ void GenerationJob::emit(Prompt& prompt, Sample& sample, SampleRun& run) {
                    sample.tokens.size() - run.first_pending >= static_cast<size_t>(stream_interval_);
   if (!due) return;
   if (writer_->repeats() && head_sent_ && !sample.end && reply_->backlog() > kMaxRepeatedBacklog) return;
-  writer_->write_news(prompt, sample, {run.pending_text, run.first_pending, !run.chunk_sent}, out_);
+  writer_->write_news(prompt, sample, {run.pending_text, run.first_pending, !run.chunk_sent, run.pending_parts}, out_);
   run.pending_text.clear();
+  run.pending_parts.clear();
   run.first_pending = sample.tokens.size();
   run.chunk_sent = true;
 }

@@ -50,7 +50,7 @@ struct JobContext {
   Engine* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;
   ApiMetrics* metrics = nullptr;
-  std::optional<TokenId> thought_end;
+  const MarkerIds* markers = nullptr;
   const RequestLog* log = nullptr;
 };
 
@@ -78,8 +78,9 @@ class GenerationJob final : public NewsListener, public std::enable_shared_from_
  private:
   struct SampleRun {
     SampleDecoder decoder;
-    std::string pending_text;
-    size_t first_pending = 0;  ///< tokens from here on are in no chunk yet
+    std::string pending_text;  ///< in no chunk yet, as are the next two
+    std::vector<MessagePart> pending_parts;
+    size_t first_pending = 0;  ///< tokens from here on
     bool chunk_sent = false;
     std::chrono::steady_clock::time_point last_token{};
   };

@@ -243,4 +243,6 @@ std::string new_request_id() {
   return id;
 }
 
+std::string new_call_id() { return str_cat("call_", new_request_id().substr(8)); }
+
 }  // namespace carat

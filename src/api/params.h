@@ -68,5 +68,7 @@ Result<void> refuse_unserved(const Json& body, std::span<const std::string_view>
 
 /// 32 hexadecimal digits, as uuid4().hex.
 std::string new_request_id();
+/// "call_" and 24 hexadecimal digits.
+std::string new_call_id();
 
 }  // namespace carat

@@ -65,6 +65,40 @@ StreamParams with_default_usage(const PrepareContext& context, StreamParams stre
   return stream;
 }
 
+/// How the reply to a chat request is to be read. Required calls are JSON, so they need no --tool-call-parser.
+MessageParserOptions::Calls call_form(const ApiSettings& settings, const ChatInput& input) {
+  using Calls = MessageParserOptions::Calls;
+  switch (input.tool_choice.mode) {
+    case ChatToolChoice::Mode::kRequired:
+    case ChatToolChoice::Mode::kNamed:
+      return Calls::kRequired;
+    case ChatToolChoice::Mode::kAuto:
+      return settings.tool_call_parser && !input.tools.empty() ? Calls::kNative : Calls::kNone;
+    case ChatToolChoice::Mode::kNone:
+      break;
+  }
+  return Calls::kNone;
+}
+
+MessageParserOptions message_options(const PrepareContext& context, const ChatRequest& request, ChatInput input,
+                                     std::span<const TokenId> prompt) {
+  using Start = MessageParserOptions::Start;
+  MessageParserOptions options;
+  options.separate_reasoning = context.settings.reasoning_parser && request.separate_reasoning;
+  options.stream_reasoning = request.stream_reasoning;
+  options.stream_required = request.stream.stream;
+  options.nonempty_content = input.options.force_nonempty_content;
+  if (context.model.markers.ends_in_thought(prompt))
+    options.start = Start::kThought;
+  else if (input.options.enable_thinking)
+    options.start = Start::kUndecided;
+  options.calls = call_form(context.settings, input);
+  ToolSchemas tools;
+  for (ChatTool& tool : input.tools) tools.insert_or_assign(std::move(tool.name), std::move(tool.parameters));
+  options.tools = std::make_shared<const ToolSchemas>(std::move(tools));
+  return options;
+}
+
 std::string echo_text(const PrepareContext& context, const PromptInput& prompt) {
   if (const auto* text = std::get_if<std::string>(&prompt)) return *text;
   return context.model.tokenizer->decode(std::get<std::vector<TokenId>>(prompt), true);
@@ -117,13 +151,12 @@ Result<std::vector<TokenId>> encode_prompt(const ServedModel& model, const Promp
   return ids;
 }
 
-Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage,
-                                      std::optional<bool> add_generation_prompt) {
-  stage = RequestStage::kRequest;
+Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& body,
+                                  std::optional<bool> add_generation_prompt) {
   ChatParseOptions options;
   options.default_template_kwargs = context.settings.default_chat_template_kwargs;
   options.add_generation_prompt = add_generation_prompt;
-  CARAT_TRY(const auto input, parse_chat_input(body, options));
+  CARAT_TRY(auto input, parse_chat_input(body, options));
   if (count_media(input).any())
     return Error{Errc::kInvalidArgument,
                  "This build serves text only: image, audio and video parts are not supported yet."};
@@ -132,8 +165,12 @@ Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json&
     return Error{Errc::kInvalidArgument,
                  "tool_choice 'required' or a named tool is not supported by this build: constrained decoding is "
                  "missing."};
-  CARAT_TRY(const auto rendered, render_chat(input, context.model.family));
-  return ChatPrompt{encode_chat(*context.model.tokenizer, rendered), input.options.enable_thinking};
+  return input;
+}
+
+Result<std::vector<TokenId>> encode_chat_prompt(const ServedModel& model, const ChatInput& input) {
+  CARAT_TRY(const auto rendered, render_chat(input, model.family));
+  return encode_chat(*model.tokenizer, rendered);
 }
 
 Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
@@ -143,19 +180,17 @@ Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json
             defaults_for(context, chat_sampling_defaults(config.generation, context.settings.model_sampling_defaults),
                          std::nullopt));
   PreparedChat out;
-  CARAT_TRY(out.request, parse_chat_request(body, defaults, context.model.chat_markers));
+  CARAT_TRY(out.request, parse_chat_request(body, defaults, context.model.markers.all()));
   stage = RequestStage::kRequest;
   CARAT_TRY_VOID(check_chat_request(body, out.request, config.text.vocab_size, context.settings.context_length_given));
-  ChatPrompt prompt;
-  if (out.request.input_ids) {
-    CARAT_TRY(prompt.ids, encode_prompt(context.model, std::move(*out.request.input_ids)));
-  } else {
-    CARAT_TRY(prompt, render_chat_prompt(context, body, stage));
-  }
+  CARAT_TRY(auto input, read_chat_input(context, body));
+  CARAT_TRY(auto ids, out.request.input_ids ? encode_prompt(context.model, std::move(*out.request.input_ids))
+                                            : encode_chat_prompt(context.model, input));
   const RequestIdentity& identity = out.request.identity;
-  CARAT_TRY(out.prompt, make_prompt(context, identity.rid.value_or(new_request_id()), std::move(prompt.ids),
+  CARAT_TRY(out.prompt, make_prompt(context, identity.rid.value_or(new_request_id()), std::move(ids),
                                     out.request.params, identity));
-  out.prompt.thinking = prompt.thinking;
+  out.prompt.thinking = input.options.enable_thinking;
+  out.prompt.message = message_options(context, out.request, std::move(input), out.prompt.ids);
   return out;
 }
 

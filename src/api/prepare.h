@@ -29,14 +29,11 @@ Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Jso
 Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage);
 
-/// The ids of a chat request's prompt, and whether thinking is on.
-struct ChatPrompt {
-  std::vector<TokenId> ids;
-  bool thinking = false;
-};
-/// `add_generation_prompt`: of /tokenize, see ChatParseOptions.
-Result<ChatPrompt> render_chat_prompt(const PrepareContext& context, const Json& body, RequestStage& stage,
-                                      std::optional<bool> add_generation_prompt = std::nullopt);
+/// The messages, tools and switches of a chat body. `add_generation_prompt`: of /tokenize, see ChatParseOptions.
+Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& body,
+                                  std::optional<bool> add_generation_prompt = std::nullopt);
+/// The ids of its prompt.
+Result<std::vector<TokenId>> encode_chat_prompt(const ServedModel& model, const ChatInput& input);
 
 /// A prompt of a text route: ids as they are (checked), text by the tokenizer's own rule.
 Result<std::vector<TokenId>> encode_prompt(const ServedModel& model,

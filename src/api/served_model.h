@@ -10,6 +10,7 @@
 #include "chat/render.h"
 #include "config/model_config.h"
 #include "engine/engine.h"
+#include "output/markers.h"
 #include "tokenizer/tokenizer.h"
 
 namespace carat {
@@ -25,6 +26,7 @@ struct ApiSettings {
   bool model_sampling_defaults = true;
   Json preferred_sampling_params;     ///< object or null
   Json default_chat_template_kwargs;  ///< object or null
+  /// "gemma4", or absent: thoughts (calls) stay in the content.
   std::optional<std::string> reasoning_parser, tool_call_parser;
   int stream_interval = 1;
   bool incremental_streaming_output = false;
@@ -55,10 +57,7 @@ struct ServedModel {
   int context_length = 0;
   int64_t weights_bytes = 0, kv_bytes = 0;
   double startup_seconds = 0;
-  std::vector<TokenId> chat_markers;  ///< of find_chat_markers()
+  MarkerIds markers;  ///< the tokenizer's
 };
-
-/// Special tokens of thoughts, calls and strings inside calls: chat keeps them in the text (spec parsers.md section 1).
-std::vector<TokenId> find_chat_markers(const Tokenizer& tokenizer);
 
 }  // namespace carat

@@ -28,6 +28,14 @@ std::string_view quoted_reason(FinishReason reason) {
   return "\"abort\"";
 }
 
+bool ended_with_calls(const Sample& sample) {
+  return sample.num_calls > 0 && sample.end && sample.end->reason == FinishReason::kStop;
+}
+
+std::string_view quoted_message_reason(const Sample& sample) {
+  return ended_with_calls(sample) ? "\"tool_calls\"" : quoted_reason(sample.end->reason);
+}
+
 void append_matched(std::string& out, const SampleEnd& end) {
   if (end.matched_text)
     append_json_string(out, *end.matched_text);

@@ -15,6 +15,9 @@ void append_number(std::string& out, int64_t value);
 void append_logprob(std::string& out, double value);
 /// "stop", "length" or "abort", with quotes.
 std::string_view quoted_reason(FinishReason reason);
+/// How a message ended: a reply with calls that came to its end has "tool_calls".
+bool ended_with_calls(const Sample& sample);
+std::string_view quoted_message_reason(const Sample& sample);
 /// The matched token id or stop string, or null.
 void append_matched(std::string& out, const SampleEnd& end);
 /// The text of a single token, quoted.

@@ -67,7 +67,8 @@ struct ChatToolChoice {
 
 struct ChatOptions {
   bool enable_thinking = false;
-  bool preserve_thinking = false;  ///< keep the thoughts of earlier turns that made tool calls
+  bool preserve_thinking = false;       ///< keep the thoughts of earlier turns that made tool calls
+  bool force_nonempty_content = false;  ///< of the reply: one that is only thought is content; not for the prompt
   bool add_generation_prompt = true;
   bool parallel_tool_calls = true;  ///< for constrained decoding; the prompt does not depend on it
 };

@@ -424,6 +424,7 @@ Result<ChatOptions> parse_options(const Json& body, const Json& defaults) {
   ChatOptions options;
   options.enable_thinking = is_on("enable_thinking", thinking);
   options.preserve_thinking = is_on("preserve_thinking", std::nullopt);
+  options.force_nonempty_content = is_on("force_nonempty_content", std::nullopt);
   CARAT_TRY(options.parallel_tool_calls, optional_bool(body, "parallel_tool_calls", true));
   return options;
 }

@@ -9,7 +9,6 @@
 namespace carat {
 namespace {
 
-using Kind = MessagePart::Kind;
 constexpr size_t kNone = std::string_view::npos;
 constexpr std::string_view kUsualLabel = "thought\n";
 constexpr size_t kMaxLabel = 32;
@@ -26,7 +25,7 @@ size_t find_any(std::string_view marked, std::initializer_list<Marker> markers, 
 }
 
 /// Appends text to the last part, if it is of this kind.
-void add_text(Kind kind, std::string_view text, std::vector<MessagePart>& out) {
+void add_text(MessagePart::Kind kind, std::string_view text, std::vector<MessagePart>& out) {
   if (text.empty()) return;
   if (!out.empty() && out.back().kind == kind)
     out.back().text += text;
@@ -57,8 +56,8 @@ void MessageParser::finish(bool truncated, Parts& out) {
   truncated_ = truncated;
   while (step(out)) {
   }
-  end_thought(out);
   if (required_) finish_required(out);
+  tell_thought(options_.nonempty_content && !any_visible_ ? Kind::kContent : Kind::kReasoning, out);
 }
 
 bool MessageParser::step(Parts& out) {
@@ -155,7 +154,7 @@ bool MessageParser::step_reasoning(Parts& out) {
     return false;
   }
   if (is_marker(text[at], Marker::kChannelOpen)) return enter(State::kLabel, at + 1);
-  end_thought(out);
+  if (!options_.nonempty_content) tell_thought(Kind::kReasoning, out);
   return enter(State::kContent, is_marker(text[at], Marker::kChannelClose) ? at + 1 : at);
 }
 
@@ -202,7 +201,7 @@ bool MessageParser::end_name(std::string_view head, char opener, Parts& out) {
   arguments_.emplace(schema, opener == '(' ? ')' : '}');
   malformed_ = false;
   call_close_ = kNone;
-  out.push_back({Kind::kCallName, num_calls_++, std::move(name)});
+  begin_call(std::move(name), out);
   return true;
 }
 
@@ -258,14 +257,14 @@ bool MessageParser::step_tail() {
 // ---- What is told
 
 void MessageParser::reasoning(std::string_view marked, Parts& out) {
-  if (options_.stream_reasoning)
+  if (options_.stream_reasoning && !options_.nonempty_content)
     add_text(Kind::kReasoning, spelled(marked), out);
   else
     append_spelled(thought_, marked);
 }
 
-void MessageParser::end_thought(Parts& out) {
-  add_text(Kind::kReasoning, thought_, out);
+void MessageParser::tell_thought(Kind kind, Parts& out) {
+  add_text(kind, thought_, out);
   thought_.clear();
 }
 
@@ -278,7 +277,20 @@ void MessageParser::content(std::string_view marked, Parts& out) {
     text = std::exchange(gap_, {});
     after_call_ = false;
   }
+  add_content(text, out);
+}
+
+void MessageParser::add_content(std::string_view text, Parts& out) {
+  if (text.empty()) return;
+  tell_thought(Kind::kReasoning, out);
+  any_visible_ = true;
   add_text(Kind::kContent, text, out);
+}
+
+void MessageParser::begin_call(std::string name, Parts& out) {
+  tell_thought(Kind::kReasoning, out);
+  any_visible_ = true;
+  out.push_back({Kind::kCallName, num_calls_++, std::move(name)});
 }
 
 void MessageParser::required(std::string_view marked, Parts& out) {
@@ -291,7 +303,7 @@ void MessageParser::required(std::string_view marked, Parts& out) {
 void MessageParser::finish_required(Parts& out) {
   std::vector<RequiredCallReader::Event> events;
   required_->push(required_text_, events);
-  if (!options_.stream_required && !required_->complete()) return add_text(Kind::kContent, required_text_, out);
+  if (!options_.stream_required && !required_->complete()) return add_content(required_text_, out);
   required_->finish(events);
   add_events(events, out);
 }
@@ -300,16 +312,37 @@ void MessageParser::add_events(const std::vector<RequiredCallReader::Event>& eve
   for (const auto& event : events) {
     switch (event.kind) {
       case RequiredCallReader::Event::Kind::kName:
-        out.push_back({Kind::kCallName, num_calls_++, event.text});
+        begin_call(event.text, out);
         break;
       case RequiredCallReader::Event::Kind::kArguments:
         out.push_back({Kind::kCallArguments, num_calls_ - 1, event.text});
         break;
       case RequiredCallReader::Event::Kind::kText:
-        add_text(Kind::kContent, event.text, out);
+        add_content(event.text, out);
         break;
     }
   }
+}
+
+Message collect_message(std::span<const MessagePart> parts) {
+  Message message;
+  for (const MessagePart& part : parts) {
+    switch (part.kind) {
+      case MessagePart::Kind::kReasoning:
+        message.reasoning += part.text;
+        break;
+      case MessagePart::Kind::kContent:
+        message.content += part.text;
+        break;
+      case MessagePart::Kind::kCallName:
+        message.calls.push_back({part.text, std::nullopt});
+        break;
+      case MessagePart::Kind::kCallArguments:
+        message.calls[static_cast<size_t>(part.call_idx)].arguments = part.text;
+        break;
+    }
+  }
+  return message;
 }
 
 std::vector<MessagePart> parse_message(const MessageParserOptions& options, std::string_view marked, bool truncated) {

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,8 @@ struct MessageParserOptions {
   bool separate_reasoning = true;  ///< false: thoughts and their markers are visible text
   bool stream_reasoning = true;    ///< false: a thought comes in one piece when it ends
   bool stream_required = true;     ///< false: required calls come when all their JSON is there, or else it is content
+  bool nonempty_content =
+      false;  ///< a reply that is nothing but thought is content; thoughts wait for what follows them
   Start start = Start::kContent;
   Calls calls = Calls::kNone;
   std::shared_ptr<const ToolSchemas> tools;  ///< of the request; may be null
@@ -67,6 +70,7 @@ class MessageParser {
  private:
   enum class State { kStart, kContent, kLabel, kReasoning, kName, kArguments, kTail };
   using Parts = std::vector<MessagePart>;
+  using Kind = MessagePart::Kind;
 
   // Each reads on from at_ and says whether there is more to do.
   bool step(Parts& out);
@@ -84,8 +88,10 @@ class MessageParser {
   bool end_name(std::string_view head, char opener, Parts& out);
   bool end_call(std::string json, size_t num_read, Parts& out);
   void reasoning(std::string_view marked, Parts& out);
-  void end_thought(Parts& out);
+  void tell_thought(Kind kind, Parts& out);
   void content(std::string_view marked, Parts& out);
+  void add_content(std::string_view text, Parts& out);
+  void begin_call(std::string name, Parts& out);
   void required(std::string_view marked, Parts& out);
   void finish_required(Parts& out);
   void add_events(const std::vector<RequiredCallReader::Event>& events, Parts& out);
@@ -97,8 +103,9 @@ class MessageParser {
   size_t scanned_ = 0;  // bytes of rest() that the present state has searched in vain
   bool ended_ = false, truncated_ = false;
   int num_calls_ = 0;
-  std::string thought_;      // held back unless reasoning is streamed
-  bool after_call_ = false;  // blank text is held back in gap_, and dropped unless other text follows
+  std::string thought_;       // held back
+  bool any_visible_ = false;  // content or a call was told
+  bool after_call_ = false;   // blank text is held back in gap_, and dropped unless other text follows
   std::string gap_;
   bool name_failed_ = false;
   std::optional<ToolArgumentReader> arguments_;  // of the call under way
@@ -107,6 +114,17 @@ class MessageParser {
   std::optional<RequiredCallReader> required_;
   std::string required_text_;  // held back unless required calls are streamed
 };
+
+/// A message as a client that does not stream sees it.
+struct Message {
+  struct Call {
+    std::string name;
+    std::optional<std::string> arguments;  ///< absent: the call was cut off
+  };
+  std::string reasoning, content;
+  std::vector<Call> calls;
+};
+Message collect_message(std::span<const MessagePart> parts);
 
 /// The parts of a whole reply.
 std::vector<MessagePart> parse_message(const MessageParserOptions& options, std::string_view marked, bool truncated);

@@ -67,9 +67,7 @@ TextStream::Delta TextStream::finish_at_limit(TokenId last) {
 
 bool TextStream::is_marker(TokenId id) const { return contains(options_.markers, id); }
 
-bool TextStream::is_skipped(TokenId id) const {
-  return options_.skip_special_tokens && tokenizer_->is_special(id) && !contains(options_.kept_special_ids, id);
-}
+bool TextStream::is_skipped(TokenId id) const { return options_.skip_special_tokens && tokenizer_->is_special(id); }
 
 void TextStream::append(TokenId id) {
   if (is_marker(id)) {

@@ -21,8 +21,6 @@ struct TextOptions {
   bool skip_special_tokens = true;
   std::vector<std::string> stop = {};  ///< stop strings, none empty
   bool no_stop_trim = false;           ///< keep the matched stop string or token in the text
-  /// Special tokens that are shown even with skip_special_tokens.
-  std::vector<TokenId> kept_special_ids = {};
   /// Special tokens that a parser wants to see as such: they are reported by id and place, and their text is left out,
   /// whatever skip_special_tokens says.
   std::vector<TokenId> markers = {};

@@ -68,7 +68,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.skip_special_tokens = flags & 1;
   options.no_stop_trim = flags & 2;
   if (flags & 4) options.markers.push_back(*tokenizer().find("<|turn>"));
-  if (flags & 8) options.kept_special_ids.push_back(*tokenizer().find("<turn|>"));
   for (size_t i = 0, n = next() % 5; i < n; ++i) {
     std::string stop;
     for (size_t k = 0, length = 1 + next() % 8; k < length; ++k) stop += static_cast<char>(next());

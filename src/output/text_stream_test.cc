@@ -98,7 +98,6 @@ TEST_F(TextStreamTest, SpecialTokens) {
   const auto tokens = ids({"a", "<|channel>", "b", "<turn|>"});
   EXPECT_EQ(run(tokens, {}).text, "ab");
   EXPECT_EQ(run(tokens, {.skip_special_tokens = false}).text, "a<|channel>b<turn|>");
-  EXPECT_EQ(run(tokens, {.kept_special_ids = {id("<|channel>")}}).text, "a<|channel>b");
 }
 
 TEST_F(TextStreamTest, LengthLimitOutweighsAStopString) {

@@ -122,7 +122,7 @@ TEST(Options, HelpAndExitStatus) {
 
 TEST(Options, MarksDecide) {
   EXPECT_THAT(parsed({"--page-size", "64"}).warnings, ElementsAre(HasSubstr("--page-size has no effect here")));
-  EXPECT_THAT(parsed({"--reasoning-parser", "gemma4"}).warnings, ElementsAre(HasSubstr("not built yet")));
+  EXPECT_THAT(parsed({"--enable-multimodal"}).warnings, ElementsAre(HasSubstr("not built yet")));
   EXPECT_TRUE(parsed({"--pp-size", "1", "--cpu-offload-gb", "0"}).warnings.empty());
   EXPECT_THAT(error_of({"--pp-size", "2"}), HasSubstr("2 is not supported"));
   EXPECT_THAT(error_of({"--enable-lora"}), HasSubstr("adapters are not built"));

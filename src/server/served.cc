@@ -1,6 +1,16 @@
 #include "server/served.h"
 
 namespace carat {
+namespace {
+
+/// A parser's flag; `auto` means ours if the model knows the marker that it looks for.
+std::optional<std::string> resolve_parser(const std::optional<std::string>& flag, const Tokenizer& tokenizer,
+                                          Marker marker) {
+  if (flag != "auto") return flag;
+  return MarkerIds(tokenizer).id(marker) ? std::optional<std::string>("gemma4") : std::nullopt;
+}
+
+}  // namespace
 
 ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const std::string& launch_command) {
   ApiSettings s;
@@ -14,8 +24,8 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   s.model_sampling_defaults = o.model_sampling_defaults;
   s.preferred_sampling_params = o.preferred_sampling_params;
   s.default_chat_template_kwargs = o.default_chat_template_kwargs;
-  s.reasoning_parser = o.reasoning_parser;
-  s.tool_call_parser = o.tool_call_parser;
+  s.reasoning_parser = resolve_parser(o.reasoning_parser, *model.tokenizer, Marker::kChannelOpen);
+  s.tool_call_parser = resolve_parser(o.tool_call_parser, *model.tokenizer, Marker::kCallOpen);
   s.stream_interval = o.stream_interval;
   s.incremental_streaming_output = o.incremental_streaming_output;
   s.stream_default_include_usage = o.stream_default_include_usage;
@@ -51,7 +61,7 @@ ServedModel served_model(const LoadedModel& model, Engine& engine, int64_t kv_by
   served.weights_bytes = model.weights ? model.weights->size_bytes : 0;
   served.kv_bytes = kv_bytes;
   served.startup_seconds = startup_seconds;
-  served.chat_markers = find_chat_markers(*model.tokenizer);
+  served.markers = MarkerIds(*model.tokenizer);
   return served;
 }
 
