@@ -27,7 +27,7 @@ class EngineChat final : public DialogBackend {
   explicit EngineChat(std::unique_ptr<LocalEngine> local)
       : local_(std::move(local)),
         settings_(api_settings(local_->options, local_->model, "carat chat")),
-        served_(served_model(local_->model, local_->engine(), local_->started.kv_bytes, 0)) {}
+        served_(served_model(local_->model, local_->engine(), local_->started.on_gpu, local_->started.kv_bytes, 0)) {}
 
   Result<std::string> model() override { return local_->model.name; }
 

@@ -18,14 +18,15 @@ void send_text(HttpReply& reply, int status, std::string text) {
   reply.send({status, "text/plain; charset=utf-8", std::move(text), {}});
 }
 
+/// An administrative request's body; nothing is as good as {}.
+Result<Json> admin_body(const HttpRequest& request) {
+  return request.body.empty() ? Result<Json>(Json::object()) : parse_json(request.body);
+}
+
 Json ids_json(std::span<const TokenId> ids) {
   Json out = Json::array();
   for (const TokenId id : ids) out.push_back(id);
   return out;
-}
-
-double usage(int64_t used, int64_t total) {
-  return total > 0 ? static_cast<double>(used) / static_cast<double>(total) : 0;
 }
 
 }  // namespace
@@ -115,73 +116,6 @@ void Api::Impl::server_info(HttpRequest, ReplyPtr reply) {
   send_json(*reply, out);
 }
 
-void Api::Impl::loads(HttpRequest, ReplyPtr reply) {
-  const EngineStats stats = model()->engine->stats();
-  const Json load = Json::object({{"dp_rank", 0},
-                                  {"num_running_reqs", stats.num_running},
-                                  {"num_waiting_reqs", stats.num_queued},
-                                  {"num_total_reqs", stats.num_open},
-                                  {"num_used_tokens", stats.full_tokens_used},
-                                  {"max_total_num_tokens", stats.full_tokens_total},
-                                  {"token_usage", usage(stats.full_tokens_used, stats.full_tokens_total)},
-                                  {"gen_throughput", stats.generation_tokens_per_second},
-                                  {"cache_hit_rate", stats.cache_hit_rate},
-                                  {"max_running_requests", model()->engine->runner_info().max_slots}});
-  send_json(*reply, Json::object({{"timestamp", unix_seconds_exact()},
-                                  {"version", settings.version},
-                                  {"accelerator", "cpu"},
-                                  {"num_accelerators", 0},
-                                  {"loads", Json::array({load})}}));
-}
-
-void Api::Impl::update_gauges() {
-  const ServedModel* m = model();
-  if (!m) return;
-  const EngineStats stats = m->engine->stats();
-  const MetricLabels labels = {
-      {"model_name", settings.served_model_name}, {"engine_type", "unified"}, {"tp_rank", "0"}, {"pp_rank", "0"}};
-  const auto set = [&](std::string_view name, std::string_view help, double value) {
-    registry.gauge(str_cat("sglang:", name), help, labels).set(value);
-  };
-  const double full = usage(stats.full_tokens_used, stats.full_tokens_total);
-  const double sliding = usage(stats.sliding_tokens_used, stats.sliding_tokens_total);
-  set("num_running_reqs", "Sequences that are being computed.", stats.num_running);
-  set("num_queue_reqs", "Requests that wait.", stats.num_queued);
-  set("num_used_tokens", "Tokens in K/V memory.", static_cast<double>(stats.full_tokens_used));
-  set("max_total_num_tokens", "Tokens that K/V memory holds.", static_cast<double>(stats.full_tokens_total));
-  set("token_usage", "Share of K/V memory in use.", std::max(full, sliding));
-  set("full_token_usage", "Share of the full layers' K/V memory in use.", full);
-  set("swa_token_usage", "Share of the sliding layers' K/V memory in use.", sliding);
-  set("gen_throughput", "Tokens generated per second.", stats.generation_tokens_per_second);
-  set("cache_hit_rate", "Share of prompt tokens taken from the prefix cache.", stats.cache_hit_rate);
-  set("num_retracted_reqs", "Sequences preempted so far.", stats.num_preempted);
-  set("num_grammar_queue_reqs", "Requests that wait for a grammar.", 0);
-  set("num_paused_reqs", "Requests that are paused.", 0);
-  set("kv_evictable_tokens", "Tokens that only the prefix cache holds.",
-      static_cast<double>(stats.cached_tokens_evictable));
-  set("kv_available_tokens", "Tokens that are free.",
-      static_cast<double>(stats.full_tokens_total - stats.full_tokens_used));
-  set("kv_used_tokens", "Tokens in K/V memory.", static_cast<double>(stats.full_tokens_used));
-  set("max_total_num_tokens_swa", "Tokens that the sliding layers' K/V memory holds.",
-      static_cast<double>(stats.sliding_tokens_total));
-  set("page_size", "Tokens in a page.", m->engine->runner_info().page_tokens);
-  set("num_pages", "Pages of full layers.", m->engine->runner_info().num_full_pages);
-  set("context_len", "Longest sequence.", m->context_length);
-  set("is_cuda_graph", "Whether steps run as CUDA graphs.", 0);
-  set("startup_time_seconds", "From start to ready.", m->startup_seconds);
-  set("weight_memory_usage_gb", "Weights in GiB.", static_cast<double>(m->weights_bytes) / kGiB);
-  set("kv_cache_memory_usage_gb", "K/V memory in GiB.", static_cast<double>(m->kv_bytes) / kGiB);
-  set("http_requests_active", "HTTP requests being answered.", http_active.load());
-}
-
-void Api::Impl::metrics_text(HttpRequest request, ReplyPtr reply) {
-  if (!settings.enable_metrics) return send_error(*reply, unknown_path(request.path));
-  update_gauges();
-  std::string text;
-  registry.write_text(text);
-  reply->send({200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
-}
-
 void Api::Impl::flush_cache(HttpRequest request, ReplyPtr reply) {
   const std::string text = request.query_value("timeout");
   const auto timeout = parse_timeout(text.empty() ? "0" : text);
@@ -206,7 +140,7 @@ void Api::Impl::try_flush(const PendingFlush& flush) {
 }
 
 void Api::Impl::abort_request(HttpRequest request, ReplyPtr reply) {
-  const auto body = request.body.empty() ? Result<Json>(Json::object()) : parse_json(request.body);
+  const auto body = admin_body(request);
   if (!body) return send_error(*reply, schema_error(ErrorStyle::kOpenAi, body.error()));
   JsonFields fields(*body, "");
   const bool all = fields.boolean("abort_all").value_or(false);
@@ -217,7 +151,7 @@ void Api::Impl::abort_request(HttpRequest request, ReplyPtr reply) {
 }
 
 void Api::Impl::configure_logging(HttpRequest request, ReplyPtr reply) {
-  const auto body = request.body.empty() ? Result<Json>(Json::object()) : parse_json(request.body);
+  const auto body = admin_body(request);
   if (!body) return send_error(*reply, schema_error(ErrorStyle::kNative, body.error()));
   JsonFields fields(*body, "");
   RequestLog::Change change;
@@ -236,6 +170,37 @@ void Api::Impl::configure_logging(HttpRequest request, ReplyPtr reply) {
   if (level) set_log_level(*level);
   send_text(*reply, 200, "");
 }
+
+namespace {
+
+std::optional<PauseMode> pause_mode(std::string_view name) {
+  if (name == "abort") return PauseMode::kAbort;
+  if (name == "retract") return PauseMode::kRetract;
+  if (name == "in_place") return PauseMode::kInPlace;
+  return std::nullopt;
+}
+
+}  // namespace
+
+void Api::Impl::pause_generation(HttpRequest request, ReplyPtr reply) {
+  const auto body = admin_body(request);
+  if (!body) return send_error(*reply, schema_error(ErrorStyle::kNative, body.error()));
+  JsonFields fields(*body, "");
+  const std::string name = fields.text("mode").value_or("abort");
+  const auto mode = pause_mode(name);
+  if (!mode) fields.fail("mode", str_cat("Input should be 'abort', 'retract' or 'in_place', got '", name, "'"));
+  if (const auto ok = fields.status(); !ok) return send_error(*reply, schema_error(ErrorStyle::kNative, ok.error()));
+  model()->engine->pause(*mode);
+  send_json(*reply, Json::object({{"message", "Generation paused successfully."}, {"status", "ok"}}));
+}
+
+void Api::Impl::continue_generation(HttpRequest, ReplyPtr reply) {
+  model()->engine->resume();
+  send_json(*reply, Json::object({{"message", "Generation continued successfully."}, {"status", "ok"}}));
+}
+
+/// None of SGLang's scheduler knobs exists here: nothing is updated, and the answer says so.
+void Api::Impl::set_internal_state(HttpRequest, ReplyPtr reply) { send_json(*reply, Json::array({false})); }
 
 void Api::Impl::start_profile(HttpRequest, ReplyPtr reply) { send_text(*reply, 200, "Start profiling.\n"); }
 

@@ -86,11 +86,12 @@ struct Api::Impl {
   void model_card(HttpRequest request, ReplyPtr reply);
   void model_info(HttpRequest, ReplyPtr reply);
   void server_info(HttpRequest, ReplyPtr reply);
-  void loads(HttpRequest, ReplyPtr reply);
-  void metrics_text(HttpRequest, ReplyPtr reply);
   void flush_cache(HttpRequest request, ReplyPtr reply);
   void abort_request(HttpRequest request, ReplyPtr reply);
+  void pause_generation(HttpRequest request, ReplyPtr reply);
+  void continue_generation(HttpRequest, ReplyPtr reply);
   void configure_logging(HttpRequest request, ReplyPtr reply);
+  void set_internal_state(HttpRequest, ReplyPtr reply);
   void start_profile(HttpRequest, ReplyPtr reply);
   void stop_profile(HttpRequest, ReplyPtr reply);
   void tokenize(HttpRequest request, ReplyPtr reply);
@@ -100,7 +101,11 @@ struct Api::Impl {
   void try_flush(const PendingFlush& flush);
   Json card(const ServedModel& model) const;
   Json internal_state(const ServedModel& model) const;
-  void update_gauges();
+
+  // Load: load_routes.cc
+  void loads(HttpRequest request, ReplyPtr reply);
+  void metrics_text(HttpRequest request, ReplyPtr reply);
+  void update_engine_metrics();
 
   // Health: health_routes.cc
   void health(HttpRequest request, ReplyPtr reply);
@@ -117,6 +122,7 @@ struct Api::Impl {
   AccessRules access;
   RequestLog request_log;
   std::optional<ApiMetrics> metrics;
+  std::mutex engine_metrics_mutex;  ///< update_engine_metrics(): one at a time
   std::atomic<ServingState> state = ServingState::kStarting;
   std::atomic<int> http_active = 0;
   const int64_t created;

@@ -34,7 +34,7 @@ void Api::Impl::health(HttpRequest request, ReplyPtr reply) {
 void Api::Impl::health_generate(HttpRequest, ReplyPtr reply) {
   if (state.load() != ServingState::kReady) return reply->send(empty(503));
   const EngineStats stats = model()->engine->stats();
-  const bool busy = stats.num_running > 0;
+  const bool busy = stats.num_running > 0 || stats.paused;
   if (busy && steady_now_ns() - model()->engine->heartbeat_ns() < kFreshHeartbeat_ns) return reply->send(empty(200));
   probe(std::move(reply));
 }
@@ -69,7 +69,8 @@ void Api::Impl::expire_probes() {
 }
 
 void Api::Impl::ready(HttpRequest, ReplyPtr reply) {
-  reply->send(empty(state.load() == ServingState::kReady ? 200 : 503));
+  const bool welcome = state.load() == ServingState::kReady && !model()->engine->stats().paused;
+  reply->send(empty(welcome ? 200 : 503));
 }
 
 }  // namespace carat

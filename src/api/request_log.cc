@@ -74,18 +74,6 @@ Json ids_of(std::span<const PreparedPrompt> prompts) {
   return ids;
 }
 
-std::string utc_now() {
-  const auto now = std::chrono::system_clock::now();
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
-  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1000000;
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  char text[40], fraction[16];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(fraction, sizeof fraction, ".%06d", static_cast<int>(micros));
-  return str_cat(text, fraction, "+00:00");
-}
-
 bool is_probe(std::string_view path) {
   return path.starts_with("/health") || path == "/ready" || path == "/ping" || path == "/metrics";
 }

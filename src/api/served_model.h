@@ -55,6 +55,7 @@ struct ServedModel {
   const ModelConfig* config = nullptr;
   ChatFamily family = ChatFamily::kSmall;
   int context_length = 0;
+  bool on_gpu = false;
   int64_t weights_bytes = 0, kv_bytes = 0;
   double startup_seconds = 0;
   MarkerIds markers;  ///< the tokenizer's

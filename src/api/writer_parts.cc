@@ -3,8 +3,11 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <ctime>
 
 #include "base/json.h"
+#include "base/str.h"
 #include "output/token_text.h"
 
 namespace carat {
@@ -154,6 +157,18 @@ int64_t unix_seconds() { return static_cast<int64_t>(unix_seconds_exact()); }
 
 double unix_seconds_exact() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string utc_now() {
+  const auto now = std::chrono::system_clock::now();
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1000000;
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[40], fraction[16];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(fraction, sizeof fraction, ".%06d", static_cast<int>(micros));
+  return str_cat(text, fraction, "+00:00");
 }
 
 }  // namespace carat

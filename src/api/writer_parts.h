@@ -41,5 +41,7 @@ void append_sglext_events(std::string& out, std::string_view head, const SglextO
 
 int64_t unix_seconds();
 double unix_seconds_exact();
+/// "2026-11-25T10:00:00.000000+00:00"
+std::string utc_now();
 
 }  // namespace carat

@@ -29,6 +29,8 @@ int64_t steady_now_ns() { return std::chrono::steady_clock::now().time_since_epo
 }  // namespace
 
 struct Engine::Impl {
+  using Command = std::function<void(EngineCore&)>;
+
   Impl(EngineOptions o, std::unique_ptr<Runner> r)
       : max_queued(o.max_queued > 0 ? o.max_queued : kDefaultMaxQueued),
         runner(std::move(r)),
@@ -37,6 +39,8 @@ struct Engine::Impl {
 
   void run();
   bool turn();
+  /// For the engine thread's next turn. False if there will be none.
+  bool ask(Command command);
   /// What those hear who come too late; the mutex is held.
   Error stop_reason() const { return failure.value_or(Error{Errc::kUnavailable, "The server is shutting down."}); }
 
@@ -48,8 +52,7 @@ struct Engine::Impl {
   std::mutex mutex;  // guards the inbox and what is asked of the engine thread
   std::condition_variable wake;
   std::vector<Request> inbox;
-  std::vector<std::string> aborts;
-  std::vector<std::promise<bool>> flushes;
+  std::vector<Command> commands;
   int64_t num_submitted = 0;
   bool stopping = false;
   std::optional<Error> failure;  // then it stops by itself
@@ -66,8 +69,7 @@ struct Engine::Impl {
 /// Takes in what others asked for and makes one step. False when there was nothing to do.
 bool Engine::Impl::turn() {
   std::vector<Request> arrived;
-  std::vector<std::string> aborted;
-  std::vector<std::promise<bool>> flush;
+  std::vector<Command> asked;
   {
     const std::lock_guard lock(mutex);
     if (inbox.size() <= kMaxAdmitPerTurn) {
@@ -77,13 +79,11 @@ bool Engine::Impl::turn() {
       arrived.assign(std::make_move_iterator(inbox.begin()), std::make_move_iterator(end));
       inbox.erase(inbox.begin(), end);
     }
-    aborted.swap(aborts);
-    flush.swap(flushes);
+    asked.swap(commands);
     num_waiting.store(core.num_waiting() + static_cast<int>(arrived.size()), std::memory_order_relaxed);
   }
   for (Request& request : arrived) core.add(std::move(request));
-  for (const std::string& prefix : aborted) core.abort(prefix);
-  for (std::promise<bool>& promise : flush) promise.set_value(core.flush_cache());
+  for (const Command& command : asked) command(core);
   const bool moved = core.step();
   num_waiting.store(core.num_waiting(), std::memory_order_relaxed);
   {
@@ -92,7 +92,17 @@ bool Engine::Impl::turn() {
     num_added += static_cast<int64_t>(arrived.size());
   }
   heartbeat.store(steady_now_ns(), std::memory_order_relaxed);
-  return moved || !arrived.empty() || !aborted.empty() || !flush.empty();
+  return moved || !arrived.empty() || !asked.empty();
+}
+
+bool Engine::Impl::ask(Command command) {
+  {
+    const std::lock_guard lock(mutex);
+    if (stopping) return false;
+    commands.push_back(std::move(command));
+  }
+  wake.notify_one();
+  return true;
 }
 
 void Engine::Impl::run() {
@@ -113,21 +123,19 @@ void Engine::Impl::run() {
         stopping = true;
       }
       if (stopping) break;
-      if (!moved)
-        wake.wait_for(lock, kIdleTurn,
-                      [&] { return stopping || !inbox.empty() || !aborts.empty() || !flushes.empty(); });
+      if (!moved) wake.wait_for(lock, kIdleTurn, [&] { return stopping || !inbox.empty() || !commands.empty(); });
     }
     Error error;
     std::vector<Request> late;
-    std::vector<std::promise<bool>> flush;
+    std::vector<Command> unheard;
     {
       const std::lock_guard lock(mutex);
       error = stop_reason();
       late.swap(inbox);
-      flush.swap(flushes);
+      unheard.swap(commands);
     }
     for (Request& request : late) core.add(std::move(request));
-    for (std::promise<bool>& promise : flush) promise.set_value(false);
+    for (const Command& command : unheard) command(core);  // somebody may wait for an answer
     core.end_all(error);
     const std::lock_guard lock(stats_mutex);
     stats = core.stats();
@@ -162,22 +170,21 @@ Result<void> Engine::submit(Request request) {
 }
 
 void Engine::abort(std::string prefix) {
-  {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->aborts.push_back(std::move(prefix));
-  }
-  impl_->wake.notify_one();
+  impl_->ask([prefix = std::move(prefix)](EngineCore& core) { core.abort(prefix); });
 }
 
 bool Engine::flush_cache() {
-  std::future<bool> done;
-  {
-    const std::lock_guard lock(impl_->mutex);
-    if (impl_->stopping) return false;
-    done = impl_->flushes.emplace_back().get_future();
-  }
-  impl_->wake.notify_one();
-  return done.get();
+  auto done = std::make_shared<std::promise<bool>>();
+  auto flushed = done->get_future();
+  return impl_->ask([done](EngineCore& core) { done->set_value(core.flush_cache()); }) && flushed.get();
+}
+
+void Engine::pause(PauseMode mode) {
+  impl_->ask([mode](EngineCore& core) { core.pause(mode); });
+}
+
+void Engine::resume() {
+  impl_->ask([](EngineCore& core) { core.resume(); });
 }
 
 EngineStats Engine::stats() const {

@@ -38,17 +38,27 @@ struct EngineOptions {
 
 /// A snapshot for /metrics, /server_info and log lines.
 struct EngineStats {
+  bool paused = false;
   int num_running = 0;  ///< sequences: a request with n samples counts n
   int num_queued = 0;   ///< requests that wait, and preempted sequences
   int num_open = 0;     ///< requests that submit() took and that have not ended; 0: all answers are complete
   int num_preempted = 0;
   int64_t full_tokens_used = 0, full_tokens_total = 0, sliding_tokens_used = 0, sliding_tokens_total = 0;
-  int64_t cached_tokens_evictable = 0;
+  int64_t cached_tokens_evictable = 0, sliding_tokens_evictable = 0;            ///< held by the prefix cache alone
+  int64_t evicted_tokens_total = 0;                                             ///< that the prefix cache gave up
+  int64_t retracted_input_tokens_total = 0, retracted_output_tokens_total = 0;  ///< of preempted sequences
   int64_t prompt_tokens_total = 0, generated_tokens_total = 0, cached_tokens_total = 0, requests_total = 0,
           aborted_total = 0;
   double generation_tokens_per_second = 0;
   double cache_hit_rate = 0;
   int64_t steps_total = 0;
+};
+
+/// How the engine pauses. Requests that arrive meanwhile wait.
+enum class PauseMode {
+  kAbort,    ///< requests are ended first (kAbort, without an error)
+  kInPlace,  ///< sequences keep their K/V and go on where they were
+  kRetract,  ///< sequences give up their K/V, so that the cache can be flushed, and compute it again later
 };
 
 class Engine {
@@ -62,8 +72,12 @@ class Engine {
   Result<void> submit(Request request);
   /// Cancels requests whose id begins with `prefix` (all if empty). Any thread.
   void abort(std::string prefix);
-  /// Empties the prefix cache if nothing runs or waits; false if it could not. Any thread; waits for the engine thread.
+  /// Empties the prefix cache if nothing runs or waits, or all wait for resume(); false if it could not. Any thread;
+  /// waits for the engine thread.
   bool flush_cache();
+  /// Computes nothing more until resume(); steps under way are finished. Any thread; soon, not at once.
+  void pause(PauseMode mode);
+  void resume();
   EngineStats stats() const;
   const RunnerInfo& runner_info() const;
   /// Largest number of tokens one sequence may have here: the context or the pool, whichever is smaller.

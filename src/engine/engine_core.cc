@@ -153,14 +153,17 @@ bool EngineCore::step() {
   if (failure_) return false;
   ++turn_;
   drop_cancelled();
-  schedule();
+  if (!paused_)
+    schedule();
+  else if (retracting_ && in_flight_.empty())
+    retract_all();
   const bool launched = !next_.slices.empty();
   if (launched) launch();
   const bool full = static_cast<int>(in_flight_.size()) >= info_.pipeline_depth;
   const bool took = full || (!launched && !in_flight_.empty());
   if (took) take();
   bool moved = launched || took;
-  if (!moved && !(running_.empty() && waiting_.empty())) {
+  if (!moved && !paused_ && !(running_.empty() && waiting_.empty())) {
     fail_head();
     moved = true;
   }
@@ -509,7 +512,9 @@ bool EngineCore::ensure_free(KvPool kind, int count) {
   const PagePool& pool = kind == KvPool::kFull ? full_pool_ : sliding_pool_;
   if (pool.num_free() >= count) return true;
   if (pool.num_available() < count) return false;
+  const int blocks = cache_.num_blocks();
   cache_.evict(kind, count - pool.num_free());
+  stats_.evicted_tokens_total += int64_t{blocks - cache_.num_blocks()} * info_.page_tokens;
   return pool.num_free() >= count;
 }
 
@@ -557,6 +562,8 @@ void EngineCore::preempt(Sequence& s) {
   s.known = s.launched = s.cached_length = s.branch_point = 0;
   ++s.request->stats.num_preemptions;
   ++stats_.num_preempted;
+  stats_.retracted_input_tokens_total += s.request->prompt_size();
+  stats_.retracted_output_tokens_total += s.num_generated();
   enqueue(s);
 }
 
@@ -836,8 +843,21 @@ void EngineCore::erase_released() {
   released_.clear();
 }
 
+void EngineCore::pause(PauseMode mode) {
+  paused_ = true;
+  retracting_ = mode == PauseMode::kRetract;
+  if (mode == PauseMode::kAbort) abort("");
+}
+
+void EngineCore::resume() { paused_ = retracting_ = false; }
+
+void EngineCore::retract_all() {
+  retracting_ = false;
+  while (!running_.empty()) preempt(*running_.back());
+}
+
 bool EngineCore::flush_cache() {
-  if (!idle()) return false;
+  if (!running_.empty() || !in_flight_.empty() || !(paused_ || requests_.empty())) return false;
   cache_.clear();
   return true;
 }
@@ -846,6 +866,7 @@ bool EngineCore::flush_cache() {
 
 EngineStats EngineCore::stats() const {
   EngineStats s = stats_;
+  s.paused = paused_;
   const int64_t P = info_.page_tokens;
   s.num_running = static_cast<int>(running_.size());
   s.num_queued = num_waiting();
@@ -855,6 +876,7 @@ EngineStats EngineCore::stats() const {
   s.sliding_tokens_total = sliding_pool_.num_pages() * P;
   s.sliding_tokens_used = (sliding_pool_.num_leased() - sliding_pool_.num_evictable()) * P;
   s.cached_tokens_evictable = full_pool_.num_evictable() * P;
+  s.sliding_tokens_evictable = sliding_pool_.num_evictable() * P;
   return s;
 }
 

@@ -40,7 +40,10 @@ class EngineCore {
   void abort(std::string_view prefix);
   /// Ends everything with `error`; steps in flight are taken first, or forgotten if the runner has failed.
   void end_all(const Error& error);
-  /// False, and nothing happens, if anything runs or waits.
+  /// From the next step() on nothing is launched; what is in flight is taken, cancels are heard, arrivals wait.
+  void pause(PauseMode mode);
+  void resume();
+  /// False, and nothing happens, if anything runs, or waits without being paused.
   bool flush_cache();
   bool idle() const { return requests_.empty() && in_flight_.empty(); }
 
@@ -74,6 +77,7 @@ class EngineCore {
 
   // Scheduling: fills next_ and launched_.
   void schedule();
+  void retract_all();
   void schedule_decodes();
   void schedule_prefills();
   void admit(int budget);
@@ -146,6 +150,7 @@ class EngineCore {
   LaunchedStep launched_;
   std::vector<int> closes_;  ///< slots to close with the next step
   bool drain_ = false;       ///< launch nothing until nothing is in flight: somebody must be preempted
+  bool paused_ = false, retracting_ = false;
   bool priority_blocked_ = false;
   /// The queue's head did not fit when so many pages were to be had beside so many others: no need to try again yet.
   const Sequence* blocked_ = nullptr;

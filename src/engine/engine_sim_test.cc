@@ -362,9 +362,10 @@ class Simulation {
       const bool moved = core_->step();
       core_->check_invariants();
       read(false);
-      if (!moved && !core_->idle()) FAIL() << "nothing moves";
+      if (!moved && !core_->idle() && !paused_) FAIL() << "nothing moves";
     }
     ASSERT_LT(turn, max_turns) << "does not end";
+    core_->resume();
     while (core_->step()) core_->check_invariants();
     core_->check_invariants();
     read(true);
@@ -412,6 +413,7 @@ class Simulation {
     options_.chunked_prefill_size = one_of({-1, 1, 3, 8, 16, 64});
     options_.max_prefill_tokens = between(1, 100);
     options_.prefix_cache = chance(85);
+    pause_chance_ = chance(20) ? 3 : 0;
     options_.checkpoint_tokens = one_of({1, 8, 16, 40, 4096});
     options_.policy = one_of({SchedulePolicy::kFcfs, SchedulePolicy::kFcfs, SchedulePolicy::kLpm, SchedulePolicy::kLof,
                               SchedulePolicy::kRandom});
@@ -527,6 +529,7 @@ class Simulation {
   }
 
   void interfere(int turn, Totals& totals) {
+    if (chance(paused_ ? 20 : pause_chance_)) pause_or_resume();
     for (Client& c : clients_) {
       if (!c.stream || c.refused) continue;
       if (c.cancel_at && *c.cancel_at <= turn) {
@@ -551,9 +554,18 @@ class Simulation {
     }
     if (chance(flush_chance_)) {
       const bool idle = core_->idle();
-      EXPECT_EQ(core_->flush_cache(), idle);
-      totals.flushed += idle;
+      const bool flushed = core_->flush_cache();
+      EXPECT_TRUE(flushed == idle || (flushed && paused_ && core_->stats().num_running == 0));
+      totals.flushed += flushed;
     }
+  }
+
+  void pause_or_resume() {
+    paused_ = !paused_;
+    if (paused_)
+      core_->pause(chance(50) ? PauseMode::kRetract : PauseMode::kInPlace);
+    else
+      core_->resume();
   }
 
   void read(bool all) {
@@ -610,7 +622,8 @@ class Simulation {
   std::unique_ptr<EngineCore> core_;
   std::deque<Client> clients_;
   std::set<std::pair<const Client*, int>> cut_samples_;
-  int abort_at_ = -1, flush_chance_ = 0;
+  int abort_at_ = -1, flush_chance_ = 0, pause_chance_ = 0;
+  bool paused_ = false;
 };
 
 TEST(EngineSimulation, AnswersDoNotDependOnWhatElseHappens) {

@@ -335,6 +335,46 @@ TEST(EngineCore, AFewSlidingPagesBoundTheSequence) {
   EXPECT_EQ(core.run(ask("a", Tokens(6, 1), 100)).at(0).tokens.size(), 6u);
 }
 
+TEST(EngineCore, PausesAndGoesOn) {
+  for (const PauseMode mode : {PauseMode::kInPlace, PauseMode::kRetract}) {
+    Core core(kForever);
+    Request running = ask("a", Tokens(20, 1), 30), waiting = ask("b", Tokens(5, 2), 3);
+    const auto first = running.stream, second = waiting.stream;
+    core->add(std::move(running));
+    for (int i = 0; i < 8; ++i) core->step();
+    core->pause(mode);
+    core->add(std::move(waiting));
+    while (core->step()) core->check_invariants();
+    EXPECT_TRUE(core->stats().paused);
+    EXPECT_EQ(core->num_open(), 2);
+    const bool retracted = mode == PauseMode::kRetract;
+    EXPECT_EQ(core->stats().num_running, retracted ? 0 : 1);
+    EXPECT_EQ(core->flush_cache(), retracted) << "only who gave up its pages does not miss them";
+    const size_t before = first->drain().size();
+    EXPECT_GT(before, 0u);
+    EXPECT_FALSE(core->step());
+    EXPECT_TRUE(first->drain().empty() && second->drain().empty());
+    core->resume();
+    while (core->step()) core->check_invariants();
+    EXPECT_TRUE(core->idle());
+    EXPECT_FALSE(core->stats().paused);
+    EXPECT_FALSE(first->drain().empty() || second->drain().empty());
+  }
+}
+TEST(EngineCore, PauseMayAbort) {
+  Core core(kForever);
+  Request request = ask("a", Tokens(20, 1), 30);
+  const auto stream = request.stream;
+  core->add(std::move(request));
+  for (int i = 0; i < 8; ++i) core->step();
+  core->pause(PauseMode::kAbort);
+  while (core->step()) core->check_invariants();
+  EXPECT_TRUE(core->idle());
+  const auto events = stream->drain();
+  ASSERT_TRUE(!events.empty() && events.back().finish);
+  EXPECT_EQ(events.back().finish->reason, FinishReason::kAbort);
+  EXPECT_FALSE(events.back().finish->error);
+}
 TEST(EngineCore, ShortPromptsPassLongOnes) {
   EngineOptions options = quiet_options();
   options.chunked_prefill_size = 8;

@@ -106,6 +106,7 @@ class Server {
     log_info("Signal ", signals_.received(), ": health is red, ", http_->num_active_requests(),
              " requests are being answered. A second signal ends at once.");
     api_->set_state(ServingState::kRed);
+    engine_->resume();  // a paused one would never end
     keep_serving_until([](auto waited) { return waited >= kRedTime; });
     api_->set_state(ServingState::kDraining);
     keep_serving_until([this](auto waited) { return http_->num_active_requests() == 0 || waited >= kDrainTime; });
@@ -141,7 +142,7 @@ class Server {
     engine_ = std::move(started.engine);
     on_gpu_ = started.on_gpu;
     const double seconds = std::chrono::duration<double>(Clock::now() - started_).count();
-    api_->publish(served_model(model_, *engine_, started.kv_bytes, seconds));
+    api_->publish(served_model(model_, *engine_, on_gpu_, started.kv_bytes, seconds));
     return {};
   }
 

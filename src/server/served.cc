@@ -51,7 +51,8 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   return s;
 }
 
-ServedModel served_model(const LoadedModel& model, Engine& engine, int64_t kv_bytes, double startup_seconds) {
+ServedModel served_model(const LoadedModel& model, Engine& engine, bool on_gpu, int64_t kv_bytes,
+                         double startup_seconds) {
   ServedModel served;
   served.engine = &engine;
   served.tokenizer = model.tokenizer.get();
@@ -59,6 +60,7 @@ ServedModel served_model(const LoadedModel& model, Engine& engine, int64_t kv_by
   served.family = model.family;
   served.context_length = model.context_length;
   served.weights_bytes = model.weights ? model.weights->size_bytes : 0;
+  served.on_gpu = on_gpu;
   served.kv_bytes = kv_bytes;
   served.startup_seconds = startup_seconds;
   served.markers = MarkerIds(*model.tokenizer);

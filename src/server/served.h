@@ -11,6 +11,7 @@ namespace carat {
 
 ApiSettings api_settings(const ServerOptions& options, const LoadedModel& model, const std::string& launch_command);
 /// A view: `model` and `engine` must outlive it.
-ServedModel served_model(const LoadedModel& model, Engine& engine, int64_t kv_bytes, double startup_seconds);
+ServedModel served_model(const LoadedModel& model, Engine& engine, bool on_gpu, int64_t kv_bytes,
+                         double startup_seconds);
 
 }  // namespace carat

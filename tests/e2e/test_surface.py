@@ -1,6 +1,7 @@
 """The corners of SGLang's surface: extra members of answers, headers, administration, logs."""
 
 import json
+import threading
 import time
 import unittest
 
@@ -177,6 +178,98 @@ class Logs(unittest.TestCase):
             self.assertEqual(len(server.log), before)
             for bad in ({"log_requests": 1}, {"log_requests_level": 4}, {"log_requests_format": "x"}, {"log_level": "x"}):
                 self.assertEqual(server.post("/configure_logging", bad).status, 400)
+
+
+class Administration(unittest.TestCase):
+    """Pause and go on, loads, metrics, and what is refused."""
+
+    SCRIPT = [{"match": "slow", "text": "step by step ", "ms_per_step": 5, "finish": "length"}] + SCRIPT
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--enable-metrics", script=cls.SCRIPT)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def pause(self, mode):
+        answer = self.server.post("/pause_generation", {"mode": mode})
+        self.assertEqual((answer.status, answer.json["status"]), (200, "ok"))
+
+    def go_on(self):
+        answer = self.server.post("/continue_generation", {})
+        self.assertEqual((answer.status, answer.json["status"]), (200, "ok"))
+
+    def test_pause_keeps_requests_waiting(self):
+        for mode in ("in_place", "retract"):
+            got = []
+            ask = threading.Thread(target=lambda: got.append(self.server.chat("slow", max_tokens=100)))
+            ask.start()
+            self.assertTrue(eventually(lambda: self.server.load()["num_running_reqs"] == 1))
+            self.pause(mode)
+            running = 1 if mode == "in_place" else 0
+            self.assertTrue(eventually(lambda: self.server.load()["num_running_reqs"] == running))
+            late = threading.Thread(target=lambda: got.append(self.server.chat("say-hello")))
+            late.start()
+            self.assertTrue(eventually(lambda: self.server.load()["num_total_reqs"] == 2))
+            self.assertEqual(self.server.load()["queues"]["paused"], 2)
+            self.assertEqual(self.server.get("/ready").status, 503)
+            self.assertEqual(self.server.get("/health").status, 200)
+            self.assertEqual(self.server.post("/flush_cache", {}).status, 400 if mode == "in_place" else 200)
+            time.sleep(0.1)
+            self.assertEqual(got, [])
+            self.go_on()
+            ask.join()
+            late.join()
+            self.assertEqual([a.status for a in got], [200, 200])
+            self.assertEqual(max(a.json["usage"]["completion_tokens"] for a in got), 100)
+            self.assertEqual(self.server.get("/ready").status, 200)
+
+    def test_pause_aborts_by_default(self):
+        got = []
+        ask = threading.Thread(target=lambda: got.append(self.server.chat("slow", max_tokens=2000)))
+        ask.start()
+        self.assertTrue(eventually(lambda: self.server.load()["num_running_reqs"] == 1))
+        self.assertEqual(self.server.post("/pause_generation", {}).status, 200)
+        ask.join()
+        self.assertEqual(got[0].json["choices"][0]["finish_reason"], "abort")
+        self.go_on()
+        self.assertEqual(self.server.post("/pause_generation", {"mode": "x"}).status, 400)
+
+    def test_a_paused_server_still_stops(self):
+        with Server(script=self.SCRIPT) as server:
+            got = []
+            ask = threading.Thread(target=lambda: got.append(server.chat("slow", max_tokens=20)))
+            ask.start()
+            self.assertTrue(eventually(lambda: server.load()["num_running_reqs"] == 1))
+            server.post("/pause_generation", {"mode": "in_place"})
+            self.assertEqual(server.stop(), 0)
+            ask.join()
+            self.assertEqual(got[0].json["usage"]["completion_tokens"], 20)
+
+    def test_loads(self):
+        answer = self.server.get("/v1/loads").json
+        self.assertEqual(set(answer), {"timestamp", "version", "accelerator", "num_accelerators", "loads"})
+        self.assertTrue({"memory", "queues", "num_waiting_reqs", "token_usage"} <= set(answer["loads"][0]))
+        core = self.server.get("/v1/loads?include=core").json["loads"][0]
+        self.assertFalse({"memory", "queues"} & set(core))
+        self.assertIn("memory", self.server.get("/v1/loads?include=core,memory").json["loads"][0])
+        self.assertEqual(self.server.get("/v1/loads?dp_rank=1").json["loads"], [])
+        self.assertIn("Invalid include section 'x'", self.server.get("/v1/loads?include=x").json["message"])
+        self.assertEqual(self.server.get("/v1/loads?dp_rank=x").status, 400)
+        text = self.server.get("/v1/loads?format=prometheus").text
+        self.assertRegex(text, r'# TYPE sglang_num_running_reqs gauge\nsglang_num_running_reqs\{dp_rank="0"\} \d+\n')
+        self.assertIn('sglang_memory_token_capacity{dp_rank="0"} ', text)
+
+    def test_what_is_not_there(self):
+        for path in ("/open_session", "/close_session"):
+            answer = self.server.post(path, {})
+            self.assertEqual(answer.status, 501)
+            self.assertIn(path, answer.json["message"])
+        self.assertEqual(self.server.post("/set_internal_state", {"server_args": {"x": 1}}).json, [False])
+        for path in ("/v1/score", "/v1/decisions", "/v1/systemone"):
+            self.assertEqual(self.server.post(path, {}).status, 501)
 
 
 if __name__ == "__main__":
