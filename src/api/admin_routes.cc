@@ -23,12 +23,6 @@ Result<Json> admin_body(const HttpRequest& request) {
   return request.body.empty() ? Result<Json>(Json::object()) : parse_json(request.body);
 }
 
-Json ids_json(std::span<const TokenId> ids) {
-  Json out = Json::array();
-  for (const TokenId id : ids) out.push_back(id);
-  return out;
-}
-
 }  // namespace
 
 std::optional<double> parse_timeout(std::string_view text) {
@@ -206,92 +200,6 @@ void Api::Impl::start_profile(HttpRequest, ReplyPtr reply) { send_text(*reply, 2
 
 void Api::Impl::stop_profile(HttpRequest, ReplyPtr reply) {
   send_text(*reply, 200, "Stop profiling. This will take some time.\n");
-}
-
-namespace {
-
-Result<std::vector<TokenId>> tokenize_text(const ServedModel& model, const Json& prompt, bool add_special) {
-  if (!prompt.is_string())
-    return Error{Errc::kInvalidArgument,
-                 str_cat("prompt: Input should be a string or a list of strings, got ", prompt.kind_name())};
-  return model.tokenizer->encode(prompt.as_string(), add_special);
-}
-
-Result<Json> tokenize_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
-  JsonFields fields(body, "");
-  const bool add_special = fields.boolean("add_special_tokens").value_or(true);
-  const auto add_generation_prompt = fields.boolean("add_generation_prompt");
-  CARAT_TRY_VOID(fields.status());
-  const Json* prompt = fields.find("prompt");
-  const Json* messages = fields.find("messages");
-  if ((prompt != nullptr) == (messages != nullptr))
-    return Error{Errc::kInvalidArgument, "Exactly one of prompt and messages must be given."};
-  Json tokens = Json::array(), count;
-  if (messages) {
-    stage = RequestStage::kRequest;
-    CARAT_TRY(const auto input, read_chat_input(context, body, add_generation_prompt));
-    CARAT_TRY(const auto ids, encode_chat_prompt(context.model, input));
-    tokens = ids_json(ids);
-    count = ids.size();
-  } else if (prompt->is_array()) {
-    count = Json::array();
-    for (const Json& item : prompt->as_array()) {
-      CARAT_TRY(const auto ids, tokenize_text(context.model, item, add_special));
-      tokens.push_back(ids_json(ids));
-      count.push_back(ids.size());
-    }
-  } else {
-    CARAT_TRY(const auto ids, tokenize_text(context.model, *prompt, add_special));
-    tokens = ids_json(ids);
-    count = ids.size();
-  }
-  return Json::object(
-      {{"tokens", std::move(tokens)}, {"count", std::move(count)}, {"max_model_len", context.model.context_length}});
-}
-
-Result<Json> detokenize_body(const PrepareContext& context, const Json& body, RequestStage&) {
-  JsonFields fields(body, "");
-  const bool skip = fields.boolean("skip_special_tokens").value_or(true);
-  CARAT_TRY_VOID(fields.status());
-  const Json* tokens = fields.find("tokens");
-  if (!tokens) return Error{Errc::kInvalidArgument, "tokens: Field required"};
-  const bool nested = tokens->is_array() && tokens->size() > 0 && tokens->as_array().front().is_array();
-  Json text = Json::array();
-  if (!nested) {
-    CARAT_TRY(const auto ids, parse_token_ids(*tokens, "tokens"));
-    text = context.model.tokenizer->decode(ids, skip);
-  } else {
-    for (const Json& item : tokens->as_array()) {
-      CARAT_TRY(const auto ids, parse_token_ids(item, "tokens"));
-      text.push_back(context.model.tokenizer->decode(ids, skip));
-    }
-  }
-  return Json::object({{"text", std::move(text)}});
-}
-
-using BodyFunction = Result<Json> (*)(const PrepareContext&, const Json&, RequestStage&);
-
-void answer_body(const PrepareContext& context, BodyFunction function, const std::string& text, HttpReply& reply) {
-  RequestStage stage = RequestStage::kSchema;
-  const auto body = parse_json(text);
-  const auto answer = body ? function(context, *body, stage) : Result<Json>(body.error());
-  if (answer) return send_json(reply, *answer);
-  send_error(reply, stage == RequestStage::kSchema ? schema_error(ErrorStyle::kOpenAi, answer.error())
-                                                   : request_error(ErrorStyle::kOpenAi, answer.error()));
-}
-
-}  // namespace
-
-void Api::Impl::tokenize(HttpRequest request, ReplyPtr reply) {
-  on_prep(ErrorStyle::kOpenAi, reply, [this, reply, text = std::move(request.body)] {
-    answer_body({*model(), settings}, &tokenize_body, text, *reply);
-  });
-}
-
-void Api::Impl::detokenize(HttpRequest request, ReplyPtr reply) {
-  on_prep(ErrorStyle::kOpenAi, reply, [this, reply, text = std::move(request.body)] {
-    answer_body({*model(), settings}, &detokenize_body, text, *reply);
-  });
 }
 
 void Api::Impl::refuse_embedding(HttpRequest, ReplyPtr reply) {

@@ -100,8 +100,8 @@ std::span<const Api::Impl::Route> Api::Impl::routes() {
       {"/v1/responses/*", "GET POST", &I::not_built, ErrorStyle::kResponses},
       {"/v1/messages", "POST", &I::not_built, kOpenAi},
       {"/v1/messages/count_tokens", "POST", &I::not_built, kOpenAi},
-      {"/parse_function_call", "POST", &I::not_built, kOpenAi},
-      {"/separate_reasoning", "POST", &I::not_built, kOpenAi},
+      {"/parse_function_call", "POST", &I::parse_function_call, kOpenAi, false, true},
+      {"/separate_reasoning", "POST", &I::separate_reasoning, kOpenAi, false, true},
       {"/", "GET HEAD", &I::root},
   });
   return kRoutes;

@@ -94,8 +94,6 @@ struct Api::Impl {
   void set_internal_state(HttpRequest, ReplyPtr reply);
   void start_profile(HttpRequest, ReplyPtr reply);
   void stop_profile(HttpRequest, ReplyPtr reply);
-  void tokenize(HttpRequest request, ReplyPtr reply);
-  void detokenize(HttpRequest request, ReplyPtr reply);
   void refuse_embedding(HttpRequest, ReplyPtr reply);
   void not_built(HttpRequest request, ReplyPtr reply);
   void try_flush(const PendingFlush& flush);
@@ -106,6 +104,14 @@ struct Api::Impl {
   void loads(HttpRequest request, ReplyPtr reply);
   void metrics_text(HttpRequest request, ReplyPtr reply);
   void update_engine_metrics();
+
+  // Texts: text_routes.cc
+  void tokenize(HttpRequest request, ReplyPtr reply);
+  void detokenize(HttpRequest request, ReplyPtr reply);
+  void parse_function_call(HttpRequest request, ReplyPtr reply);
+  void separate_reasoning(HttpRequest request, ReplyPtr reply);
+  using TextFunction = Result<Json> (*)(const PrepareContext&, const Json&, RequestStage&);
+  void answer_text(TextFunction function, HttpRequest& request, const ReplyPtr& reply);
 
   // Health: health_routes.cc
   void health(HttpRequest request, ReplyPtr reply);

@@ -93,9 +93,7 @@ MessageParserOptions message_options(const PrepareContext& context, const ChatRe
   else if (input.options.enable_thinking)
     options.start = Start::kUndecided;
   options.calls = call_form(context.settings, input);
-  ToolSchemas tools;
-  for (ChatTool& tool : input.tools) tools.insert_or_assign(std::move(tool.name), std::move(tool.parameters));
-  options.tools = std::make_shared<const ToolSchemas>(std::move(tools));
+  options.tools = tool_schemas(std::move(input.tools));
   return options;
 }
 
@@ -166,6 +164,12 @@ Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& bod
                  "tool_choice 'required' or a named tool is not supported by this build: constrained decoding is "
                  "missing."};
   return input;
+}
+
+std::shared_ptr<const ToolSchemas> tool_schemas(std::vector<ChatTool> tools) {
+  ToolSchemas schemas;
+  for (ChatTool& tool : tools) schemas.insert_or_assign(std::move(tool.name), std::move(tool.parameters));
+  return std::make_shared<const ToolSchemas>(std::move(schemas));
 }
 
 Result<std::vector<TokenId>> encode_chat_prompt(const ServedModel& model, const ChatInput& input) {

@@ -32,6 +32,8 @@ Result<PreparedGeneration> prepare_native(const PrepareContext& context, const J
 /// The messages, tools and switches of a chat body. `add_generation_prompt`: of /tokenize, see ChatParseOptions.
 Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& body,
                                   std::optional<bool> add_generation_prompt = std::nullopt);
+/// Their schemas by name, for a message's parser.
+std::shared_ptr<const ToolSchemas> tool_schemas(std::vector<ChatTool> tools);
 /// The ids of its prompt.
 Result<std::vector<TokenId>> encode_chat_prompt(const ServedModel& model, const ChatInput& input);
 

@@ -185,6 +185,39 @@ class Messages(unittest.TestCase):
         self.assertEqual(len({call["id"] for c in choices for call in c["message"]["tool_calls"]}), 6)
 
 
+    # ---- texts
+
+    def test_parse_function_call(self):
+        body = {"text": "I look." + CALL + "<|tool_call>call:nope{}<tool_call|> Done", "tools": TOOLS, "tool_call_parser": "gemma4"}
+        self.assertEqual(self.server.post("/parse_function_call", body).json, {
+            "normal_text": "I look. Done",
+            "calls": [{"tool_index": 0, "name": "get_weather", "parameters": '{"city": "Oslo", "days": 2}'},
+                      {"tool_index": 1, "name": "nope", "parameters": "{}"}]})
+        answer = self.server.post("/parse_function_call", {"text": THOUGHT + "<|tool_call>f<tool_call|>"}).json
+        self.assertEqual(answer, {"normal_text": THOUGHT + "<|tool_call>f<tool_call|>", "calls": []})
+
+    def test_separate_reasoning(self):
+        body = {"text": THOUGHT + "A" + THOUGHT + "B" + CALL, "reasoning_parser": "gemma4"}
+        plain = {"reasoning_text": "Hm, Oslo.\n" * 2, "text": "AB" + CALL}
+        self.assertEqual(self.server.post("/separate_reasoning", body).json, plain)
+        self.assertEqual(self.server.post("/separate_reasoning", {**body, "return_blocks": True}).json, {
+            **plain, "reasoning_blocks": ["Hm, Oslo.\n"] * 2, "text_blocks": ["A", "B" + CALL],
+            "blocks": [{"type": "reasoning", "text": "Hm, Oslo.\n"}, {"type": "text", "text": "A"},
+                       {"type": "reasoning", "text": "Hm, Oslo.\n"}, {"type": "text", "text": "B" + CALL}]})
+
+    def test_texts_that_are_refused(self):
+        def error(path, **body):
+            answer = self.server.post(path, body)
+            self.assertEqual((answer.status, answer.json["object"]), (400, "error"))
+            return answer.json["message"]
+
+        self.assertIn("text: Field required", error("/parse_function_call"))
+        self.assertIn("'llama3' is not supported", error("/parse_function_call", text="", tool_call_parser="llama3"))
+        self.assertIn("tools[0]", error("/parse_function_call", text="", tools=[5]))
+        self.assertIn("reasoning_parser: Field required", error("/separate_reasoning", text=""))
+        self.assertIn("'qwen3' is not supported", error("/separate_reasoning", text="", reasoning_parser="qwen3"))
+
+
 class Flags(unittest.TestCase):
     def test_auto_and_one_of_two(self):
         with Server("--reasoning-parser", "auto", script=SCRIPT) as server:
