@@ -3,9 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <random>
 
 #include "base/str.h"
@@ -39,39 +40,14 @@ MessagePart content(std::string text) { return {Kind::kContent, 0, std::move(tex
 MessagePart name(int call_idx, std::string text) { return {Kind::kCallName, call_idx, std::move(text)}; }
 MessagePart arguments(int call_idx, std::string text) { return {Kind::kCallArguments, call_idx, std::move(text)}; }
 
-/// What a client's view of a message is: each kind put together.
-struct Message {
-  std::string reasoning, content;
-  std::vector<std::pair<std::string, std::string>> calls;
-  bool operator==(const Message&) const = default;
-};
-
-std::ostream& operator<<(std::ostream& out, const Message& message) {
-  out << "{R " << message.reasoning << " | C " << message.content;
-  for (const auto& [called, args] : message.calls) out << " | " << called << " " << args;
-  return out << "}";
-}
-
-Message collect(const Parts& parts) {
-  Message message;
-  for (const MessagePart& part : parts) {
-    switch (part.kind) {
-      case Kind::kReasoning:
-        message.reasoning += part.text;
-        break;
-      case Kind::kContent:
-        message.content += part.text;
-        break;
-      case Kind::kCallName:
-        EXPECT_EQ(part.call_idx, static_cast<int>(message.calls.size()));
-        message.calls.emplace_back(part.text, "");
-        break;
-      case Kind::kCallArguments:
-        message.calls.at(static_cast<size_t>(part.call_idx)).second = part.text;
-        break;
-    }
-  }
-  return message;
+/// The message as the vectors have it; a call that was cut off has arguments "".
+Json collected(const Parts& parts) {
+  const Message message = collect_message(parts);
+  Json calls = Json::array();
+  for (const Message::Call& call : message.calls)
+    calls.push_back(Json::object({{"name", call.name}, {"arguments", call.arguments.value_or("")}}));
+  return Json::object(
+      {{"reasoning_content", message.reasoning}, {"content", message.content}, {"tool_calls", std::move(calls)}});
 }
 
 Parts parse_pieces(const MessageParserOptions& options, const std::vector<std::string>& pieces, bool truncated) {
@@ -89,16 +65,9 @@ struct Vector {
   MessageParserOptions options;
   std::vector<std::string> chunks;
   bool truncated = false;
-  Message wanted;
+  Json wanted;
   Json events;  ///< per chunk, then of the end
 };
-
-Message wanted_message(const Json& json) {
-  Message message{json.find("reasoning_content")->as_string(), json.find("content")->as_string(), {}};
-  for (const Json& call : json.find("tool_calls")->as_array())
-    message.calls.emplace_back(call.find("name")->as_string(), call.find("arguments")->as_string());
-  return message;
-}
 
 Vector read_vector(const std::string& line) {
   const Json json = *parse_json(line, {256});
@@ -106,7 +75,7 @@ Vector read_vector(const std::string& line) {
   v.label = json.find("name")->as_string();
   for (const Json& chunk : json.find("chunks")->as_array()) v.chunks.push_back(chunk.as_string());
   v.truncated = json.find("stop")->as_string() == "length";
-  v.wanted = wanted_message(*json.find("required"));
+  v.wanted = *json.find("required");
   v.events = *json.find("required_events");
   if (json.find("thinking")->as_bool()) v.options.start = Start::kUndecided;
   if (json.find("open_channel")->as_bool()) v.options.start = Start::kThought;
@@ -196,7 +165,7 @@ TEST_F(Vectors, GiveTheSamePartsHoweverTheyAreCut) {
     SCOPED_TRACE(v.label);
     const std::string text = marked(whole_text(v));
     const Parts whole = parse_message(v.options, text, v.truncated);
-    EXPECT_EQ(collect(whole), v.wanted);
+    EXPECT_EQ(collected(whole).dump(), v.wanted.dump());
     std::vector<std::string> bytes;
     for (const char c : text) bytes.emplace_back(1, c);
     EXPECT_EQ(parse_pieces(v.options, bytes, v.truncated), whole);
@@ -338,6 +307,112 @@ TEST(RequiredCalls, CutOffBeforeTheirEndAreContentUnlessStreamed) {
   const std::string text = R"([{"name": "f", "parameters": {"a": 1}}, {"na)";
   EXPECT_THAT(parse_message(required(false), text, true), ElementsAre(content(text)));
   EXPECT_THAT(parse_message(required(true), text, true), ElementsAre(name(0, "f"), arguments(0, R"({"a": 1})")));
+}
+
+// ---- Arguments
+
+std::string read_arguments(std::string_view body, const char* schema = "null") {
+  MessageParserOptions options = native();
+  options.tools = std::make_shared<const ToolSchemas>(ToolSchemas{{"f", *parse_json(schema)}});
+  const Message message = collect_message(parse(options, str_cat("<|tool_call>call:f{", body, "}<tool_call|>")));
+  return message.calls.size() == 1 && message.content.empty() ? message.calls[0].arguments.value_or("none") : "no call";
+}
+
+TEST(ToolArguments, ScalarsAreReadAsPythonReadsThem) {
+  EXPECT_EQ(
+      read_arguments("a:true,b:null,c:-5,d:2.50,e:1e5,f:007,g:+3,h:.5,i:5.,j:1_000,k:-0,l:1E-5"),
+      R"({"a": true, "b": null, "c": -5, "d": 2.5, "e": 100000.0, "f": 7, "g": 3, "h": 0.5, "i": 5.0, "j": 1000, )"
+      R"("k": 0, "l": 1e-05})");
+  EXPECT_EQ(read_arguments("a:0x1F,b:nan,c:1.0e999,d:1__0,e:--1,f:1e,g:True"),
+            R"({"a": "0x1F", "b": "nan", "c": "1.0e999", "d": "1__0", "e": "--1", "f": "1e", "g": "True"})");
+  EXPECT_EQ(read_arguments("a:123456789012345678901234567890,b:1e-400"),
+            R"({"a": 123456789012345678901234567890, "b": 0.0})");
+  EXPECT_EQ(read_arguments("a:" + std::string(4301, '9')), R"({"a": ")" + std::string(4301, '9') + "\"}");
+}
+
+TEST(ToolArguments, BareValuesOfTextPropertiesStayText) {
+  constexpr auto kSchema =
+      R"({"properties":{"s":{"type":"string"},"o":{"properties":{"s":{"type":"string"}}},"l":{"items":{"type":"string"}},)"
+      R"("u":{"type":["string","null"]}}})";
+  EXPECT_EQ(read_arguments("s:1,o:{s:true,t:2},l:[3,[4]],u:5", kSchema),
+            R"({"s": "1", "o": {"s": "true", "t": 2}, "l": ["3", [4]], "u": 5})");
+}
+
+TEST(ToolArguments, JsonAndPythonLiteralsAreDecoded) {
+  EXPECT_EQ(read_arguments(R"(a:"x\n\u00e9\ud83d\ude00\"",b:'it\'s',c:"a,b}")"),
+            R"({"a": "x\né😀\"", "b": "it's", "c": "a,b}"})");
+  EXPECT_EQ(read_arguments(R"(a:"\q",b:"x"y,c:"\ud800")"), R"({"a": "\"\\q\"", "b": "\"x\"y", "c": ")"
+                                                           "\xEF\xBF\xBD"
+                                                           R"("})");
+}
+
+TEST(ToolArguments, EqualKeysKeepTheFirstPlaceAndTheLastValue) {
+  EXPECT_EQ(read_arguments("a:1,b:2,a:{c:3,c:4}"), R"({"a": {"c": 4}, "b": 2})");
+}
+
+TEST(ToolArguments, ForgottenQuotesAreFound) {
+  EXPECT_EQ(read_arguments("q:Paris, France<|\"|>,n:5"), R"({"q": "Paris, France", "n": 5})");
+  EXPECT_EQ(read_arguments("t:<|\"|>code }],path:<|\"|>f.txt<|\"|>"), R"({"t": "code }]", "path": "f.txt"})");
+  EXPECT_EQ(read_arguments("t:<|\"|>say <|\"|>hi<|\"|> now<|\"|>"), R"({"t": "say \"hi\" now"})");
+}
+
+TEST(ToolArguments, WhatFollowsMayShowAnEarlierValueInAnotherLight) {
+  EXPECT_EQ(read_arguments("o:{a:foo,b:{c:1},d:2<|\"|>}"), R"({"o": {"a": "foo,b:{c:1},d:2"}})");
+  EXPECT_EQ(read_arguments("o:{'a:{x:1},y':2}"), R"({"o": {"a:{x:1},y": 2}})");
+}
+
+TEST(ToolArguments, NestingIsBounded) {
+  const auto nested = [](size_t depth) { return "a:" + std::string(depth, '[') + std::string(depth, ']'); };
+  EXPECT_EQ(read_arguments(nested(ToolArgumentReader::kMaxDepth - 1)),
+            "{\"a\": " + std::string(ToolArgumentReader::kMaxDepth - 1, '[') +
+                std::string(ToolArgumentReader::kMaxDepth - 1, ']') + "}");
+  EXPECT_EQ(read_arguments(nested(ToolArgumentReader::kMaxDepth)), "{}");
+  EXPECT_EQ(read_arguments(nested(1000000)), "{}");
+}
+
+/// The seconds that a stream of `text`, cut into pieces, takes.
+double seconds_to_parse(std::string_view text) {
+  const std::string input = marked(text);
+  const auto start = std::chrono::steady_clock::now();
+  MessageParser parser(native());
+  Parts parts;
+  for (size_t at = 0; at < input.size(); at += 7) parser.push(std::string_view(input).substr(at, 7), parts);
+  parser.finish(false, parts);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+TEST(MessageParser, TakesLinearTime) {
+  // Each of these made a reader that begins anew, or searches to the end for what is not there, quadratic.
+  const auto repeat = [](std::string_view text, size_t bytes) {
+    std::string out;
+    while (out.size() < bytes) out += text;
+    return out;
+  };
+  const std::string_view q = "<|\"|>";
+  const std::vector<std::pair<std::string, std::string>> shapes = {
+      {str_cat("<|tool_call>call:f{a:", q), "}"},
+      {"<|tool_call>call:f{a:", "{x:1}"},
+      {"<|tool_call>call:f{", "a:foo,o:{b:1},"},
+      {"<|tool_call>call:f{", "'a:\"b,o:{c:1},"},
+      {"<|tool_call>call:f{a:[", "\"x'}"},
+      {"<|tool_call>call:f{a:[", "{"},
+      {str_cat("<|tool_call>call:f{a:", q), str_cat(q, " ")},
+      {"<|tool_call>call:f{a:[", str_cat("b ", q, "}")},
+      {"<|tool_call>call:f{a:[[", "\\\"}, "},
+      {"<|tool_call>call:f(", "{a=1)"},
+      {"<|tool_call>call:", "f "},
+      {"<|tool_call>call:f{", "k:1,"},
+      {"", "<|tool_call>call:f{}<tool_call|>"},
+      {"", "<|channel>"},
+      {"<|tool_call>call:f{a:1}<tool_call|>", " "},
+      {"<|tool_call>call:f{a:[[", "<tool_call|>}"}};
+  for (const auto& [head, body] : shapes) {
+    SCOPED_TRACE(str_cat(head, " ", body));
+    const double small = seconds_to_parse(head + repeat(body, 64 << 10));
+    const double large = seconds_to_parse(head + repeat(body, 1 << 20));
+    EXPECT_LT(large, 16 * 6 * small + 0.2);  // a quadratic one takes 256 times as long
+    EXPECT_LT(large, 10);
+  }
 }
 
 }  // namespace

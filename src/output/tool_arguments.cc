@@ -157,7 +157,7 @@ std::string decode_python_string(std::string_view text) {
 std::optional<size_t> find_next_key(std::string_view text) {
   const auto is_key_char = [](char c) {
     return is_letter(c) || is_digit(c) || c == '_' || c == '$' || c == '.' || c == '-' ||
-           static_cast<unsigned char>(c) >= 0x80;
+           (static_cast<unsigned char>(c) >= 0x80 && !is_marker_byte(c));
   };
   const size_t comma = text.rfind(',');
   if (comma == kNone) return std::nullopt;
