@@ -21,7 +21,7 @@ using Parts = std::vector<MessagePart>;
 using Kind = MessagePart::Kind;
 
 /// Inputs up to this size are cut everywhere.
-constexpr size_t kCutEverywhere = 512;
+constexpr size_t kCutEverywhere = 96;
 
 std::shared_ptr<const ToolSchemas> tools() {
   static const auto built = std::make_shared<const ToolSchemas>(ToolSchemas{
