@@ -26,6 +26,15 @@ set_target_properties(third_utf8proc PROPERTIES
   INTERFACE_INCLUDE_DIRECTORIES ${CARAT_UTF8PROC_INCLUDE}
   INTERFACE_COMPILE_DEFINITIONS UTF8PROC_STATIC)
 
+# RE2: stop_regex, in time linear in the text; static like utf8proc.
+find_library(CARAT_RE2 libre2.a REQUIRED)
+find_path(CARAT_RE2_INCLUDE re2/re2.h REQUIRED)
+add_library(third_re2 STATIC IMPORTED)
+set_target_properties(third_re2 PROPERTIES
+  IMPORTED_LOCATION ${CARAT_RE2}
+  INTERFACE_INCLUDE_DIRECTORIES ${CARAT_RE2_INCLUDE}
+  INTERFACE_LINK_LIBRARIES Threads::Threads)
+
 # XGrammar: constrained decoding. Its C++ core without the Python bindings, as a target of ours, since its own CMake file turns warnings
 # into errors and LTO on.
 carat_fetch_sdist(xgrammar xgrammar_dir)

@@ -77,6 +77,13 @@ void read_stop(JsonFields& fields, GenerationParams& params) {
   params.text.stop = std::move(*stop);
 }
 
+void read_stop_regex(JsonFields& fields, GenerationParams& params) {
+  auto patterns = fields.texts("stop_regex");
+  if (!patterns) return;
+  std::erase(*patterns, std::string());
+  params.stop_regex = std::move(*patterns);
+}
+
 /// The names that native and OpenAI routes share.
 void read_shared(JsonFields& fields, GenerationParams& params) {
   SamplingParams& s = params.sampling;
@@ -91,6 +98,7 @@ void read_shared(JsonFields& fields, GenerationParams& params) {
   read_stop_ids(fields, s);
   read_bool(fields, "ignore_eos", s.ignore_eos);
   read_stop(fields, params);
+  read_stop_regex(fields, params);
   read_bool(fields, "skip_special_tokens", params.text.skip_special_tokens);
   read_bool(fields, "no_stop_trim", params.text.no_stop_trim);
   read_int(fields, "n", params.n);
@@ -218,7 +226,7 @@ Result<void> refuse_constraints(const Json& body) {
       return Error{Errc::kInvalidArgument, "schema_ is required for json_schema response format request."};
     if (name != "text") return not_built(str_cat("response_format '", name, "'"));
   }
-  for (const std::string_view name : {"json_schema", "regex", "ebnf", "structural_tag", "stop_regex"})
+  for (const std::string_view name : {"json_schema", "regex", "ebnf", "structural_tag"})
     if (is_set(body.find(name))) return not_built(name);
   return {};
 }

@@ -27,7 +27,8 @@ inline constexpr size_t kMaxRequestIdBytes = 256;
 struct GenerationParams {
   SamplingParams sampling;                      ///< max_new_tokens there is set by the engine's limits, see below
   std::optional<int64_t> max_new_tokens = 128;  ///< as asked; absent: up to the end of the context
-  TextOptions text;
+  TextOptions text;                             ///< stop_regexes there is made of the next
+  std::vector<std::string> stop_regex;
   LogprobParams logprobs;
   int n = 1;
   std::optional<int> stream_interval;
@@ -61,7 +62,7 @@ RequestIdentity read_identity(JsonFields& fields);
 Result<void> check_request_id(std::string_view rid);
 
 /// The text of a constrained-decoding request, which this build refuses: response_format other than text, json_schema,
-/// regex, ebnf, structural_tag, stop_regex. Errors: kInvalidArgument.
+/// regex, ebnf, structural_tag. Errors: kInvalidArgument.
 Result<void> refuse_constraints(const Json& body);
 /// Fields that change results and are not served: refused unless null, false, 0 or empty. Errors: kInvalidArgument.
 Result<void> refuse_unserved(const Json& body, std::span<const std::string_view> names);

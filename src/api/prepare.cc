@@ -42,8 +42,22 @@ Result<int> priority_of(const PrepareContext& context, const RequestIdentity& id
   return settings.low_priority_values_first ? -priority : priority;
 }
 
+/// Compiles the stop expressions, or takes those of the prompt before if they are the same.
+Result<void> compile_stop_regexes(GenerationParams& params, const PreparedPrompt* before) {
+  if (params.stop_regex.empty()) return {};
+  if (before && before->params.stop_regex == params.stop_regex) {
+    params.text.stop_regexes = before->params.text.stop_regexes;
+    return {};
+  }
+  CARAT_TRY(params.text.stop_regexes, StopRegexes::compile(params.stop_regex));
+  return {};
+}
+
+/// `before`: the prompt before of a batch, if any.
 Result<PreparedPrompt> make_prompt(const PrepareContext& context, std::string id, std::vector<TokenId> ids,
-                                   GenerationParams params, const RequestIdentity& identity) {
+                                   GenerationParams params, const RequestIdentity& identity,
+                                   const PreparedPrompt* before = nullptr) {
+  CARAT_TRY_VOID(compile_stop_regexes(params, before));
   PreparedPrompt prompt;
   prompt.id = std::move(id);
   prompt.ids = std::move(ids);
@@ -58,6 +72,10 @@ Result<PreparedPrompt> make_prompt(const PrepareContext& context, std::string id
                  str_cat("logprob_start_len (", *start, ") is higher than the number of input tokens (",
                          prompt.ids.size(), ").")};
   return prompt;
+}
+
+const PreparedPrompt* last_of(const std::vector<PreparedPrompt>& prompts) {
+  return prompts.empty() ? nullptr : &prompts.back();
 }
 
 StreamParams with_default_usage(const PrepareContext& context, StreamParams stream) {
@@ -239,8 +257,8 @@ Result<PreparedGeneration> prepare_completion(const PrepareContext& context, con
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     if (request.echo) answer.prompt_texts.push_back(echo_text(context, request.prompts[i]));
     CARAT_TRY(auto ids, encode_prompt(context.model, request.prompts[i]));
-    CARAT_TRY(auto ready,
-              make_prompt(context, batch ? str_cat(id, "_", i) : id, std::move(ids), request.params, request.identity));
+    CARAT_TRY(auto ready, make_prompt(context, batch ? str_cat(id, "_", i) : id, std::move(ids), request.params,
+                                      request.identity, last_of(out.prompts)));
     out.prompts.push_back(std::move(ready));
   }
   out.stream_interval = context.settings.stream_interval;
@@ -264,7 +282,7 @@ Result<PreparedGeneration> prepare_native(const PrepareContext& context, const J
     answer.logprobs.push_back({item.params.logprobs.enabled, item.text_in_logprobs});
     CARAT_TRY(auto ids, encode_prompt(context.model, item.prompt));
     CARAT_TRY(auto ready, make_prompt(context, item.rid.value_or(new_request_id()), std::move(ids),
-                                      std::move(item.params), request.identity));
+                                      std::move(item.params), request.identity, last_of(out.prompts)));
     out.prompts.push_back(std::move(ready));
   }
   out.writer = make_native_writer(writer_context(context), std::move(answer));

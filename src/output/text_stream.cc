@@ -30,7 +30,9 @@ TextStream::TextStream(const Tokenizer& tokenizer, TextOptions options)
     : tokenizer_(&tokenizer),
       options_(std::move(options)),
       decoder_(tokenizer, /*skip_special_tokens=*/false),  // skipping is done here
-      matcher_(options_.stop) {}
+      matcher_(options_.stop) {
+  if (options_.stop_regexes) regexes_.emplace(options_.stop_regexes);
+}
 
 TextStream::Delta TextStream::push(std::span<const TokenId> tokens) {
   Delta delta;
@@ -87,13 +89,19 @@ void TextStream::append_hidden(std::string_view text, std::optional<TokenId> mar
 }
 
 bool TextStream::settle(size_t start, Delta& delta) {
-  const auto match = matcher_.feed(std::string_view(held_).substr(start));
-  if (!match) {
-    release(held_.size() - matcher_.num_held(), delta);
-    return false;
+  const std::string_view news = std::string_view(held_).substr(start);
+  if (const auto match = matcher_.feed(news)) {
+    const std::string& stop = matcher_.stop(match->stop);
+    return stop_at(start + match->end - stop.size(), stop, delta);
   }
-  const std::string& stop = matcher_.stop(match->stop);
-  release(options_.no_stop_trim ? held_.size() : start + match->end - stop.size(), delta);
+  if (regexes_)
+    if (const auto match = regexes_->feed(news)) return stop_at(held_.size() - match->num_bytes, match->pattern, delta);
+  release(held_.size() - std::max(matcher_.num_held(), regexes_ ? regexes_->num_held() : 0), delta);
+  return false;
+}
+
+bool TextStream::stop_at(size_t begin, const std::string& stop, Delta& delta) {
+  release(options_.no_stop_trim ? held_.size() : begin, delta);
   delta.matched_stop = stop;
   return true;
 }

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/token.h"
 #include "output/stop_matcher.h"
+#include "output/stop_regex.h"
 #include "tokenizer/tokenizer.h"
 
 namespace carat {
@@ -19,8 +20,9 @@ struct TextOptions {
   static constexpr size_t kMaxStopBytes = 4096;  ///< bounds the tables of each sample, and what it may hold back
 
   bool skip_special_tokens = true;
-  std::vector<std::string> stop = {};  ///< stop strings, none empty
-  bool no_stop_trim = false;           ///< keep the matched stop string or token in the text
+  std::vector<std::string> stop = {};                    ///< stop strings, none empty
+  std::shared_ptr<const StopRegexes> stop_regexes = {};  ///< searched after the stop strings; may be null
+  bool no_stop_trim = false;                             ///< keep the matched stop string or token in the text
   /// Special tokens that a parser wants to see as such: they are reported by id and place, and their text is left out,
   /// whatever skip_special_tokens says.
   std::vector<TokenId> markers = {};
@@ -35,7 +37,8 @@ Result<void> validate(const TextOptions& options);
 ///
 /// Stop strings are searched in the text as it is with all special tokens, as SGLang does, so a stop string may name
 /// one that is not shown. The stop string that is complete first ends the text, within the token that completes it; the
-/// longest end of the text that may still become a stop string is held back until it is decided.
+/// longest end of the text that may still become a stop string is held back until it is decided. Stop expressions are
+/// searched after each token, in the same text and with the same care.
 class TextStream {
  public:
   TextStream(const Tokenizer& tokenizer, TextOptions options);
@@ -51,7 +54,7 @@ class TextStream {
     /// Tokens consumed by this call; fewer than given if a stop string ended the text. The one that completes the stop
     /// string counts.
     int num_tokens = 0;
-    /// The stop string that ended the text. Nothing may be pushed afterwards, nor finish called.
+    /// The stop string or expression that ended the text. Nothing may be pushed afterwards, nor finish called.
     std::optional<std::string> matched_stop;
   };
   Delta push(std::span<const TokenId> tokens);
@@ -74,12 +77,15 @@ class TextStream {
   void append_hidden(std::string_view text, std::optional<TokenId> marker);
   /// Searches what was appended to held_ from `start` on and moves what is certain into `delta`. True at a stop string.
   bool settle(size_t start, Delta& delta);
+  /// The text ends at held_[begin], where `stop` was found. True.
+  bool stop_at(size_t begin, const std::string& stop, Delta& delta);
   void release(size_t num_bytes, Delta& delta);
 
   const Tokenizer* tokenizer_;
   TextOptions options_;
   StreamDecoder decoder_;
   StopMatcher matcher_;
+  std::optional<StopRegexSearch> regexes_;
   std::string held_;            // raw text not yet given out
   std::vector<Hidden> hidden_;  // what of held_ is not shown, in order
   uint64_t released_ = 0;       // raw bytes before held_

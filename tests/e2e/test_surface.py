@@ -5,7 +5,7 @@ import threading
 import time
 import unittest
 
-from carat_server import Server
+from carat_server import Server, text_of
 
 SCRIPT = [
     {"match": "say-hello", "text": "Hello, world!"},
@@ -96,6 +96,26 @@ class Extras(unittest.TestCase):
         events = self.server.post("/v1/completions", {"prompt": "say-hello", "stream": True,
                                                       "stream_options": {"include_usage": True}}).events()
         self.assertNotIn(None, events[-1]["usage"].values())
+
+    def test_stop_regex(self):
+        pattern = r"w\w+d"
+        choice = self.server.chat("say-hello", stop_regex=pattern).json["choices"][0]
+        self.assertEqual((choice["message"]["content"], choice["finish_reason"], choice["matched_stop"]),
+                         ("Hello, ", "stop", pattern))
+        events = self.server.chat("say-hello", stop_regex=["zzz", pattern], stream=True).events()
+        self.assertEqual(text_of(events), {0: "Hello, "})
+        self.assertEqual(events[-1]["choices"][0]["matched_stop"], pattern)
+        both = self.server.post("/v1/completions", {"prompt": "say-hello", "stop": "Hello", "stop_regex": "H.+o"}).json
+        self.assertEqual(both["choices"][0]["matched_stop"], "Hello")
+        native = self.server.post("/generate", {"text": ["say-hello"] * 2, "sampling_params": {
+            "stop_regex": pattern, "no_stop_trim": True}}).json
+        self.assertEqual([a["text"] for a in native], ["Hello, world"] * 2)
+        self.assertEqual(native[0]["meta_info"]["finish_reason"], {"type": "stop", "matched": pattern})
+        for bad, message in (("(", "is not supported"), ("a" * 257, "over the 256-byte limit"),
+                             (["a"] * 33, "at most 32 stop_regex patterns are allowed, got 33"), (1, "stop_regex")):
+            answer = self.server.chat("say-hello", stop_regex=bad)
+            self.assertEqual(answer.status, 400)
+            self.assertIn(message, answer.json["message"])
 
     def test_routing_headers(self):
         for value, status in (("0", 200), (" 3 ", 200), ("x", 400)):
@@ -213,7 +233,7 @@ class Administration(unittest.TestCase):
             late = threading.Thread(target=lambda: got.append(self.server.chat("say-hello")))
             late.start()
             self.assertTrue(eventually(lambda: self.server.load()["num_total_reqs"] == 2))
-            self.assertEqual(self.server.load()["queues"]["paused"], 2)
+            self.assertTrue(eventually(lambda: self.server.load()["queues"]["paused"] == 2))
             self.assertEqual(self.server.get("/ready").status, 503)
             self.assertEqual(self.server.get("/health").status, 200)
             self.assertEqual(self.server.post("/flush_cache", {}).status, 400 if mode == "in_place" else 200)
