@@ -145,9 +145,8 @@ bool MessageParser::step_label() {
 
 bool MessageParser::step_reasoning(Parts& out) {
   const std::string_view text = rest();
-  const size_t at = find_any(
-      text, is_native() ? std::initializer_list<Marker>{Marker::kChannelOpen, Marker::kChannelClose, Marker::kCallOpen}
-                        : std::initializer_list<Marker>{Marker::kChannelOpen, Marker::kChannelClose});
+  const Marker call = is_native() ? Marker::kCallOpen : Marker::kChannelClose;  // or nothing more
+  const size_t at = find_any(text, {Marker::kChannelOpen, Marker::kChannelClose, call});
   reasoning(text.substr(0, at), out);
   if (at == kNone) {
     enter(State::kReasoning, text.size());

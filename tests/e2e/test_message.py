@@ -18,6 +18,7 @@ SCRIPT = [
     {"match": "say-broken", "text": "<|tool_call>get the weather<tool_call|>"},
     {"match": "say-response", "text": CALL + "<|tool_response>"},
     {"match": "say-plain", "text": "Plain answer"},
+    {"match": "Half a", "text": " thought.<channel|>Whole."},
     {"match": "call:get_weather{", "text": "It said sun.<channel|>Sunny."},
     {"match": "", "text": "default answer"},
 ]
@@ -174,6 +175,19 @@ class Messages(unittest.TestCase):
         body = {"messages": messages, "tools": TOOLS, **THINK}
         message = self.server.post("/v1/chat/completions", body).json["choices"][0]["message"]
         self.assertEqual((message["reasoning_content"], message["content"]), ("It said sun.", "Sunny."))
+
+    def test_a_thought_begun_by_the_client_goes_on(self):
+        for thinking in (False, True):
+            messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<|channel>thought\nHalf a"}]
+            message = self.server.post("/v1/chat/completions", {
+                "messages": messages, "continue_final_message": True,
+                "chat_template_kwargs": {"enable_thinking": thinking}}).json["choices"][0]["message"]
+            self.assertEqual((message["reasoning_content"], message["content"]), (" thought.", "Whole."))
+
+    def test_prompts_given_as_ids_are_read_too(self):
+        ids = self.server.post("/tokenize", {"prompt": "say-all<|channel>thought\n"}).json["tokens"]
+        message = self.server.chat("x", input_ids=ids, tools=TOOLS).json["choices"][0]["message"]
+        self.assertEqual((message["reasoning_content"], len(message["tool_calls"])), ("Hm, Oslo.\n", 1))
 
     def test_stop_strings_are_searched_in_the_raw_text(self):
         choice = self.choice("say-thought", stop=["\n<channel|>"], **THINK)
