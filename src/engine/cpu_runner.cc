@@ -16,6 +16,7 @@
 #include "base/worker_pool.h"
 #include "model/text/kv_memory.h"
 #include "model/text/text_model.h"
+#include "sampling/mask_worker.h"
 #include "sampling/sampler.h"
 
 namespace carat {
@@ -95,6 +96,7 @@ struct CpuRunner::Impl {
   void prepare(const Step& step);
   void open(const SlotOpen& o);
   void build_batch(const Step& step, StepResult& result);
+  void start_masks(const Step& step);
   void add_rows(const Step& step, size_t slice, std::span<const TokenId> input);
   void sample_rows(const Step& step, StepResult& result);
   void finish_row(const Slice& slice, const LogitRow& row, std::span<float> logits, std::span<SlotResult> entries,
@@ -119,7 +121,9 @@ struct CpuRunner::Impl {
   std::vector<TokenId> tokens;
   std::vector<int32_t> positions, indptr, logit_rows;
   std::vector<const int32_t*> full_tables, sliding_tables;
-  std::vector<LogitRow> row_uses;     // beside logit_rows
+  std::vector<LogitRow> row_uses;  // beside logit_rows
+  std::vector<SequenceSampler*> mask_samplers;
+  MaskWorker masks;
   std::vector<size_t> first_entries;  // per slice, in the result
 
   // Both threads, under the mutex.
@@ -149,6 +153,7 @@ void CpuRunner::Impl::reserve_batch() {
   full_tables.reserve(max_tokens);
   sliding_tables.reserve(max_tokens);
   row_uses.reserve(max_tokens);
+  mask_samplers.reserve(static_cast<size_t>(info.max_slots));
   first_entries.reserve(max_tokens);
 }
 
@@ -177,10 +182,22 @@ StepResult CpuRunner::Impl::run(const Step& step) {
   prepare(step);
   build_batch(step, result);
   if (!tokens.empty()) {
+    start_masks(step);
     model->forward(context, {tokens, positions, indptr, full_tables, sliding_tables, logit_rows}, kv.view());
+    masks.finish();
     sample_rows(step, result);
   }
   return result;
+}
+
+/// Which tokens may come next is known before the logits are.
+void CpuRunner::Impl::start_masks(const Step& step) {
+  mask_samplers.clear();
+  for (const LogitRow& row : row_uses)
+    if (row.sampled)
+      for (const int slot : step.slices[static_cast<size_t>(row.slice)].sample_slots)
+        mask_samplers.push_back(&*slot_at(slot).sampler);
+  masks.start(mask_samplers);
 }
 
 void CpuRunner::Impl::prepare(const Step& step) {

@@ -1,8 +1,9 @@
 // A simulation of the engine against a runner that keeps K/V memory page by page. One seed draws everything: sizes,
 // arrivals, lengths, samples, cancellations, aborts, flushes, priorities, pipeline depth, tokens per decode. What is
-// stored for a token depends on all that is visible to it through the pages, and the next token on that, so that any
-// mix-up of pages, wrong prefix hit, missing window page or page returned too early changes an answer. Answers are
-// compared with a direct computation; invariants are checked after every turn.
+// stored for a token depends on all that is visible to it through the pages, and the next token on that (and on the
+// form of the answer, where one is drawn), so that any mix-up of pages, wrong prefix hit, missing window page or page
+// returned too early changes an answer. Answers are compared with a direct computation; invariants are checked after
+// every turn.
 //
 //   carat_engine_test --seed 17          replays one seed
 //   carat_engine_test --seeds 10000      runs that many
@@ -21,7 +22,10 @@
 
 #include "base/str.h"
 #include "engine/engine_core.h"
+#include "sampling/constraint.h"
+#include "sampling/grammar/grammar_compiler.h"
 #include "sampling/sampler.h"
+#include "sampling/token_mask.h"
 
 namespace carat {
 namespace {
@@ -59,6 +63,56 @@ uint64_t context_of(const Visible& with_own) { return mix(mix(with_own.full) + w
 TokenId next_of(uint64_t context, uint64_t seed, int vocab) {
   return static_cast<TokenId>(mix(context ^ mix(seed)) % static_cast<uint64_t>(vocab));
 }
+/// The same among what a constraint allows.
+TokenId next_of(uint64_t context, uint64_t seed, int vocab, std::optional<TokenConstraint>& constraint) {
+  std::vector<uint32_t> mask(static_cast<size_t>(num_mask_words(vocab)));
+  TokenId token = next_of(context, seed, vocab);
+  if (!constraint) return token;
+  if (constraint->fill_mask(mask)) {
+    std::vector<TokenId> allowed;
+    for (TokenId t = 0; t < vocab; ++t)
+      if (mask_has(mask, t)) allowed.push_back(t);
+    token = allowed[static_cast<size_t>(next_of(context, seed, static_cast<int>(allowed.size())))];
+  }
+  constraint->accept(token);
+  return token;
+}
+std::optional<TokenConstraint> constraint_of(const SamplingParams& params, std::span<const TokenId> end_tokens,
+                                             int vocab, std::span<const TokenId> generated = {}) {
+  if (!params.constraint) return std::nullopt;
+  return TokenConstraint(params.constraint, end_tokens, params.min_new_tokens, vocab, generated);
+}
+
+/// Forms of answers over a vocabulary of letters, 0 and 1 being end tokens and 2 to 7 markers.
+std::shared_ptr<const ConstraintPlan> make_plan(int vocab, uint64_t choice) {
+  static std::map<int, std::unique_ptr<GrammarCompiler>> compilers;
+  auto& compiler = compilers[vocab];
+  if (!compiler) {
+    GrammarVocabulary vocabulary{std::vector<std::string>(static_cast<size_t>(vocab)), 5, 6};
+    const std::string_view letters = "cal:fgx{}a,-0123456789";
+    for (int t = 8; t < vocab; ++t)
+      vocabulary.pieces[static_cast<size_t>(t)] = letters[static_cast<size_t>(t - 8) % letters.size()];
+    compiler = std::make_unique<GrammarCompiler>(std::move(vocabulary), GrammarOptions{.threads = 1});
+  }
+  const auto grammar = [&](GrammarSource::Kind kind, std::string text) {
+    return *compiler->compile_now({kind, std::move(text)});
+  };
+  auto plan = std::make_shared<ConstraintPlan>();
+  plan->markers = {2, 3, 4, 5};
+  plan->thought_label = {8};
+  plan->thought_end = {9, 3};
+  plan->start = static_cast<ConstraintPlan::Start>(choice % 3);
+  if (choice / 3 % 3 == 0) plan->thinking_budget = static_cast<int>(choice / 9 % 12);
+  const uint64_t form = choice / 128 % 4;
+  if (form == 1 || form == 2)
+    plan->call = grammar(GrammarSource::Kind::kCalls,
+                         R"([{"name":"fg","parameters":{"properties":{"a":{"type":"integer"}}}},{"name":"x"}])");
+  if (form == 2) plan->call_required = choice / 512 % 2 == 0;
+  if (form == 3) plan->answer = grammar(GrammarSource::Kind::kRegex, "[acl]{2,9}(f|g)*x?");
+  plan->single_call = choice / 1024 % 2 == 0;
+  return plan;
+}
+
 float logprob_of(uint64_t context, TokenId token) { return -static_cast<float>(mix(context + token) % 4096); }
 
 /// The same, computed directly from the tokens.
@@ -123,6 +177,7 @@ class PagedRunner final : public Runner {
     uint64_t seed = 0;
     LogprobParams logprobs;
     std::vector<TokenId> end_tokens;
+    std::optional<TokenConstraint> constraint;
     std::vector<PageId> tables[2];
     int generated() const { return static_cast<int>(tokens.size()) - prompt_size; }
   };
@@ -156,7 +211,7 @@ class PagedRunner final : public Runner {
   }
 
   void sample(Slot& slot, uint64_t context, SlotResult& out) {
-    const TokenId token = next_of(context, slot.seed, info_.vocab_size);
+    const TokenId token = next_of(context, slot.seed, info_.vocab_size, slot.constraint);
     slot.tokens.push_back(token);
     out.tokens.push_back(token);
     if (slot.logprobs.enabled) out.logprobs.emplace_back().logprob = logprob_of(context, token);
@@ -179,6 +234,7 @@ class PagedRunner final : public Runner {
       slot.seed = open.sampler.seed;
       slot.logprobs = open.sampler.logprobs;
       slot.end_tokens = open.sampler.end_token_ids;
+      slot.constraint = constraint_of(open.sampler.params, slot.end_tokens, info_.vocab_size, open.generated);
     }
     for (const PageCopy& copy : step.copies) {
       const int pool = static_cast<int>(copy.pool), P = info_.page_tokens;
@@ -446,6 +502,9 @@ class Simulation {
       r.sampling.max_new_tokens = chance(8) ? 0 : between(1, one_of({2, 10, 60, 1000}));
       r.sampling.ignore_eos = chance(40);
       if (chance(20)) r.sampling.stop_token_ids = draw_tokens(2);
+      if (info_.vocab_size >= 30 && chance(40)) r.sampling.constraint = make_plan(info_.vocab_size, rng_());
+      // An answer in a form ends with it.
+      if (r.sampling.constraint && r.sampling.constraint->binds_answer()) r.sampling.ignore_eos = false;
       r.num_samples = chance(70) ? 1 : between(2, 12);
       r.priority = one_of({0, 0, 5, 20, -20});
       r.cache_salt = chance(15) ? 1 : 0;
@@ -489,13 +548,18 @@ class Simulation {
     const auto contains = [](const std::vector<TokenId>& v, TokenId t) {
       return std::find(v.begin(), v.end(), t) != v.end();
     };
+    std::vector<TokenId> ends;
+    if (!r.sampling.ignore_eos) {
+      ends = options_.eos_token_ids;
+      ends.insert(ends.end(), r.sampling.stop_token_ids.begin(), r.sampling.stop_token_ids.end());
+    }
+    auto constraint = constraint_of(r.sampling, ends, info_.vocab_size);
     while (static_cast<int>(out.tokens.size()) < limit) {
-      const TokenId token = next_of(context, seed, info_.vocab_size);
+      const TokenId token = next_of(context, seed, info_.vocab_size, constraint);
       out.tokens.push_back(token);
       if (r.logprobs.enabled) out.logprobs.push_back(logprob_of(context, token));
       if (static_cast<int>(out.tokens.size()) == limit) break;
-      if (!r.sampling.ignore_eos &&
-          (contains(options_.eos_token_ids, token) || contains(r.sampling.stop_token_ids, token))) {
+      if (contains(ends, token)) {
         out.reason = FinishReason::kStop;
         out.matched = token;
         break;

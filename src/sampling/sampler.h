@@ -49,6 +49,7 @@ class SequenceSampler {
   /// Computes the mask of the next position, so that sample() finds it ready: while the logits are being computed, on
   /// any one thread. Without a constraint, or when it has been done already, nothing happens.
   void prepare_mask();
+  bool constrained() const { return constraint_.has_value(); }
 
   const SamplerSpec& spec() const { return spec_; }
   int num_generated() const { return num_generated_; }
