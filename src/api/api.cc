@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdlib>
 
+#include "api/answer_form.h"
 #include "api/api_impl.h"
 #include "api/native_request.h"
 #include "api/watched_reply.h"
@@ -202,7 +203,11 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
     }
     prepared->received = received;
     auto ready = std::make_shared<PreparedGeneration>(std::move(*prepared));
-    server->post(io, [job, ready] { job->start(std::move(*ready)); });
+    make_plans(grammars.get(), *model(), ready, [this, style, io, job, ready, native_stream](Result<void> made) {
+      if (made) return server->post(io, [job, ready] { job->start(std::move(*ready)); });
+      const Refusal refusal{made.error(), style, false, native_stream};
+      server->post(io, [job, refusal] { job->refuse(refusal); });
+    });
   });
 }
 
@@ -233,6 +238,11 @@ void Api::publish(const ServedModel& model) {
   impl.served = model;
   impl.job_context = {model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr, &impl.served.markers,
                       &impl.request_log};
+  impl.served.plain_plan = plain_plan(*model.tokenizer, model.markers);
+  if (impl.settings.grammar_backend)
+    impl.grammars = std::make_unique<GrammarCompiler>(
+        grammar_vocabulary(*model.tokenizer, model.markers, model.config->text.vocab_size), impl.settings.grammar,
+        impl.metrics ? impl.metrics->grammar : GrammarMetrics{});
   impl.model_.store(&impl.served, std::memory_order_release);
 }
 
@@ -250,6 +260,9 @@ void Api::tick() {
   for (const PendingFlush& flush : waiting) impl_->try_flush(flush);
 }
 
-void Api::stop() { impl_->prep.reset(); }
+void Api::stop() {
+  impl_->prep.reset();
+  impl_->grammars.reset();
+}
 
 }  // namespace carat

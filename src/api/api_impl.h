@@ -140,6 +140,7 @@ struct Api::Impl {
   std::atomic<const ServedModel*> model_ = nullptr;
   JobContext job_context;
   std::unique_ptr<TaskPool> prep;
+  std::unique_ptr<GrammarCompiler> grammars;  ///< set by publish(); null without a grammar backend
 
   std::mutex waiting_mutex;  ///< guards the next two
   std::vector<std::shared_ptr<HealthProbe>> probes;

@@ -8,6 +8,7 @@ const std::vector<double> kInterToken = {0.002, 0.004, 0.006, 0.008, 0.01, 0.015
                                          0.08,  0.1,   0.2,   0.4,   0.6,  0.8,   1,    2,     4,    6,     8};
 const std::vector<double> kEndToEnd = {0.1, 0.2, 0.4, 0.6, 0.8, 1,   2,   4,   6,    8,    10,
                                        20,  40,  60,  80,  100, 200, 400, 600, 1200, 1800, 2400};
+const std::vector<double> kCompilation = {0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 90, 120, 240};
 const std::vector<double> kQueue = {0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600};
 
 const std::vector<double>& given_or(const std::vector<double>& given, const std::vector<double>& fallback) {
@@ -36,6 +37,13 @@ ApiMetrics::ApiMetrics(MetricsRegistry& r, const std::string& model_name, const 
                              {{"model_name", model_name}})),
       time_per_output_token(r.histogram(
           "sglang:request_time_per_output_token_seconds", "Mean time per token after the first one, by request.",
-          given_or(buckets.inter_token_latency, kInterToken), {{"model_name", model_name}})) {}
+          given_or(buckets.inter_token_latency, kInterToken), {{"model_name", model_name}})),
+      grammar{&r.counter("sglang:num_grammar_total", "Grammars asked for.", {{"model_name", model_name}}),
+              &r.counter("sglang:num_grammar_cache_hit_total", "Grammars that were compiled before.",
+                         {{"model_name", model_name}}),
+              &r.counter("sglang:num_grammar_aborted_total", "Grammars that could not be made.",
+                         {{"model_name", model_name}}),
+              &r.histogram("sglang:grammar_compilation_time_seconds", "Time to compile a grammar in seconds.",
+                           kCompilation, {{"model_name", model_name}})} {}
 
 }  // namespace carat

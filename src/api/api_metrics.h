@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "sampling/grammar/grammar_compiler.h"
 
 namespace carat {
 
@@ -27,6 +28,7 @@ class ApiMetrics {
   Histogram& e2e_latency;
   Histogram& queue_time;
   Histogram& time_per_output_token;
+  GrammarMetrics grammar;
 };
 
 }  // namespace carat

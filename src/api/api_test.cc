@@ -133,11 +133,6 @@ TEST(ChatRequest, Checks) {
       "return_meta_info is not supported with streaming. Please set stream=false when using return_meta_info=true.");
   EXPECT_EQ(error(R"({"lora_path": "x"})"), "lora_path is not supported by this server.");
   EXPECT_EQ(error(R"({"lora_path": null, "return_hidden_states": false})"), "");
-  EXPECT_EQ(error(R"({"response_format": {"type": "text"}})"), "");
-  EXPECT_THAT(error(R"({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}})"),
-              HasSubstr("not supported by this build"));
-  EXPECT_THAT(error(R"({"response_format": {"type": "yaml"}})"), HasSubstr("response_format.type"));
-  EXPECT_THAT(error(R"({"response_format": "text"})"), HasSubstr("should be an object"));
   EXPECT_THAT(error(R"({"top_logprobs": 1000})"), StartsWith("schema: top_logprobs"));
   EXPECT_THAT(error(R"({"logit_bias": {"x": 1}})"), HasSubstr("keys must be token ids"));
   EXPECT_EQ(error(R"({"logit_bias": {"5": 1.5}})"), "");

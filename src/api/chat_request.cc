@@ -80,7 +80,6 @@ Result<void> check_chat_request(const Json& body, const ChatRequest& request, in
                        *context_length_given, " completion tokens."));
   if (request.input_ids && request.input_ids->empty()) return bad("input_ids cannot be empty.");
   CARAT_TRY_VOID(refuse_with_stream(request));
-  CARAT_TRY_VOID(refuse_constraints(body));
   CARAT_TRY_VOID(refuse_unserved(body, kUnserved));
   return check_params(request.params, vocab_size);
 }

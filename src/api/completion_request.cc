@@ -84,7 +84,6 @@ Result<void> check_completion_request(const Json& body, const CompletionRequest&
     if (is_empty(prompt)) return Error{Errc::kInvalidArgument, "Prompt cannot be empty"};
   if (request.params.max_new_tokens && *request.params.max_new_tokens <= 0)
     return Error{Errc::kInvalidArgument, "max_tokens must be positive"};
-  CARAT_TRY_VOID(refuse_constraints(body));
   CARAT_TRY_VOID(refuse_unserved(body, kUnserved));
   return check_params(request.params, vocab_size);
 }

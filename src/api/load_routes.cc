@@ -28,12 +28,14 @@ double gib(int64_t bytes) { return static_cast<double>(bytes) / kGiB; }
 struct Load {
   EngineStats stats;
   double full = 0, sliding = 0, utilization = 0;
+  int num_grammars_waiting = 0;
 
-  explicit Load(const ServedModel& model)
+  Load(const ServedModel& model, const GrammarCompiler* grammars)
       : stats(model.engine->stats()),
         full(share(stats.full_tokens_used, stats.full_tokens_total)),
         sliding(share(stats.sliding_tokens_used, stats.sliding_tokens_total)),
-        utilization(std::max(share(stats.num_running, model.engine->runner_info().max_slots), usage() / kFullUsage)) {}
+        utilization(std::max(share(stats.num_running, model.engine->runner_info().max_slots), usage() / kFullUsage)),
+        num_grammars_waiting(grammars ? grammars->num_waiting() : 0) {}
   double usage() const { return std::max(full, sliding); }
   int num_paused() const { return stats.paused ? stats.num_open : 0; }
 };
@@ -64,14 +66,14 @@ Json memory_section(const ServedModel& model, const Load& load) {
 
 Json queues_section(const Load& load) {
   return Json::object({{"waiting", load.stats.num_queued},
-                       {"grammar", 0},
+                       {"grammar", load.num_grammars_waiting},
                        {"paused", load.num_paused()},
                        {"retracted", load.stats.num_preempted},
                        {"prealloc_ready", 0}});
 }
 
 /// Sections of the one replica's load; `include` as in the query, empty for all. Errors: kInvalidArgument.
-Result<Json> load_json(const ServedModel& model, const std::string& include) {
+Result<Json> load_json(const ServedModel& model, const GrammarCompiler* grammars, const std::string& include) {
   bool all = include.empty();
   std::vector<std::string_view> wanted;
   for (const auto name : split(include, ',')) {
@@ -86,7 +88,7 @@ Result<Json> load_json(const ServedModel& model, const std::string& include) {
   const auto has = [&](std::string_view name) {
     return all || std::find(wanted.begin(), wanted.end(), name) != wanted.end();
   };
-  const Load load(model);
+  const Load load(model, grammars);
   Json out = core_section(model, load);
   if (has("memory")) out.set("memory", memory_section(model, load));
   if (has("queues")) out.set("queues", queues_section(load));
@@ -119,7 +121,7 @@ void Api::Impl::loads(HttpRequest request, ReplyPtr reply) {
     return send_error(
         *reply, schema_error(ErrorStyle::kOpenAi,
                              {Errc::kInvalidArgument, str_cat("dp_rank must be an integer, got '", rank_text, "'")}));
-  auto load = load_json(*model(), request.query_value("include"));
+  auto load = load_json(*model(), grammars.get(), request.query_value("include"));
   if (!load) return send_error(*reply, schema_error(ErrorStyle::kOpenAi, load.error()));
   if (request.query_value("format") == "prometheus")
     return reply->send({200, "text/plain; version=0.0.4; charset=utf-8", rank == 0 ? prometheus_text(*load) : "", {}});
@@ -138,7 +140,7 @@ void Api::Impl::update_engine_metrics() {
   const ServedModel* m = model();
   if (!m) return;
   const std::lock_guard lock(engine_metrics_mutex);
-  const Load load(*m);
+  const Load load(*m, grammars.get());
   const EngineStats& s = load.stats;
   const RunnerInfo& info = m->engine->runner_info();
   const MetricLabels labels = {
@@ -158,7 +160,7 @@ void Api::Impl::update_engine_metrics() {
   };
   set("num_running_reqs", "Sequences that are being computed.", s.num_running);
   set("num_queue_reqs", "Requests that wait.", s.num_queued);
-  set("num_grammar_queue_reqs", "Requests that wait for a grammar.", 0);
+  set("num_grammar_queue_reqs", "Requests that wait for a grammar.", load.num_grammars_waiting);
   set("num_retracted_reqs", "Sequences preempted so far.", s.num_preempted);
   set("num_paused_reqs", "Requests that are paused.", load.num_paused());
   tokens("num_used_tokens", "Tokens in K/V memory.", s.full_tokens_used);

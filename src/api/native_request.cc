@@ -10,10 +10,9 @@
 namespace carat {
 namespace {
 
-constexpr auto kUnserved =
-    std::to_array<std::string_view>({"input_embeds", "lora_path", "session_params", "custom_logit_processor",
-                                     "return_hidden_states", "return_routed_experts", "routed_experts_start_len",
-                                     "return_sampling_mask", "max_thinking_tokens", "require_reasoning", "background"});
+constexpr auto kUnserved = std::to_array<std::string_view>(
+    {"input_embeds", "lora_path", "session_params", "custom_logit_processor", "return_hidden_states",
+     "return_routed_experts", "routed_experts_start_len", "return_sampling_mask", "require_reasoning", "background"});
 constexpr auto kMedia = std::to_array<std::string_view>({"image_data", "audio_data", "video_data"});
 
 Error bad(std::string message) { return {Errc::kInvalidArgument, std::move(message)}; }
@@ -132,24 +131,26 @@ Result<NativeItem> parse_item(const Json& body, PromptInput prompt, size_t i, bo
   NativeItem item;
   item.prompt = std::move(prompt);
   item.params = defaults;
-  const Json* sampling = body.find("sampling_params");
-  if (sampling && sampling->is_array() && i >= sampling->size())
-    return bad("sampling_params: a list must have one entry per prompt");
-  sampling = per_item(sampling, i);
-  if (sampling && !sampling->is_null()) CARAT_TRY_VOID(read_native_params(*sampling, item.params));
+  const Json* all = body.find("sampling_params");
+  if (all && all->is_array() && i >= all->size()) return bad("sampling_params: a list must have one entry per prompt");
+  if (const Json* sampling = native_sampling_params(body, i))
+    CARAT_TRY_VOID(read_native_params(*sampling, item.params));
   CARAT_TRY(item.params.logprobs, read_logprobs(body, i));
   CARAT_TRY(item.rid, read_rid(body, i, batch));
   CARAT_TRY(item.text_in_logprobs, per_item_bool(body, "return_text_in_logprobs", i));
   return item;
 }
 
-const Json* sampling_of(const Json& body, size_t i) { return per_item(body.find("sampling_params"), i); }
-
 }  // namespace
 
 bool native_streams(const Json& body) {
   const Json* stream = body.find("stream");
   return stream && stream->is_bool() && stream->as_bool();
+}
+
+const Json* native_sampling_params(const Json& body, size_t i) {
+  const Json* params = per_item(body.find("sampling_params"), i);
+  return params && !params->is_null() ? params : nullptr;
 }
 
 Result<NativeRequest> parse_native_request(const Json& body, const GenerationParams& defaults) {
@@ -184,8 +185,7 @@ Result<void> check_native_request(const Json& body, const NativeRequest& request
     if (std::visit([](const auto& p) { return p.empty(); }, item.prompt)) return bad("The input is empty.");
     if (item.rid && !rids.insert(*item.rid).second)
       return bad(str_cat("Duplicate request IDs detected within the request: '", *item.rid, "'"));
-    if (const Json* sampling = sampling_of(body, i)) {
-      CARAT_TRY_VOID(refuse_constraints(*sampling));
+    if (const Json* sampling = native_sampling_params(body, i)) {
       static constexpr std::string_view kUnservedParams[] = {"beam_width", "watermark", "custom_params"};
       CARAT_TRY_VOID(refuse_unserved(*sampling, kUnservedParams));
     }

@@ -28,6 +28,8 @@ struct NativeRequest {
 
 /// The body's `stream`, as far as it can be told: decides the form of errors.
 bool native_streams(const Json& body);
+/// The sampling_params of prompt `i`; null where there are none.
+const Json* native_sampling_params(const Json& body, size_t i);
 /// Errors: kInvalidArgument for what breaks the schema.
 Result<NativeRequest> parse_native_request(const Json& body, const GenerationParams& defaults);
 /// What types alone do not say. Errors: kInvalidArgument.

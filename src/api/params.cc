@@ -111,10 +111,6 @@ uint64_t mix(uint64_t hash, std::string_view text) {
 
 bool is_set(const Json* value) { return value && value->truthy(); }
 
-Error not_built(std::string_view what) {
-  return {Errc::kInvalidArgument, str_cat(what, " is not supported by this build: constrained decoding is missing.")};
-}
-
 }  // namespace
 
 SamplingParams chat_sampling_defaults(const GenerationConfig& generation, bool from_model) {
@@ -206,29 +202,6 @@ Result<void> check_request_id(std::string_view rid) {
   if (!rid.empty() && rid.size() <= kMaxRequestIdBytes) return {};
   return Error{Errc::kInvalidArgument,
                str_cat("a request id must have 1 to ", kMaxRequestIdBytes, " bytes, got ", rid.size())};
-}
-
-Result<void> refuse_constraints(const Json& body) {
-  if (const Json* format = body.find("response_format"); format && !format->is_null()) {
-    if (!format->is_object())
-      return Error{Errc::kInvalidArgument,
-                   str_cat("response_format: Input should be an object, got ", format->kind_name())};
-    const Json* type = format->find("type");
-    if (!type || !type->is_string()) return Error{Errc::kInvalidArgument, "response_format.type: Field required"};
-    const std::string& name = type->as_string();
-    if (name != "text" && name != "json_object" && name != "json_schema" && name != "structural_tag")
-      return Error{Errc::kInvalidArgument,
-                   str_cat("response_format.type: Input should be 'text', 'json_object', 'json_schema' or "
-                           "'structural_tag', got '",
-                           name, "'")};
-    if (name == "json_schema" && !format->contains("schema") &&
-        !(format->find("json_schema") && format->find("json_schema")->contains("schema")))
-      return Error{Errc::kInvalidArgument, "schema_ is required for json_schema response format request."};
-    if (name != "text") return not_built(str_cat("response_format '", name, "'"));
-  }
-  for (const std::string_view name : {"json_schema", "regex", "ebnf", "structural_tag"})
-    if (is_set(body.find(name))) return not_built(name);
-  return {};
 }
 
 Result<void> refuse_unserved(const Json& body, std::span<const std::string_view> names) {

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "config/model_config.h"
 #include "output/text_stream.h"
+#include "sampling/grammar/grammar_source.h"
 #include "sampling/params.h"
 
 namespace carat {
@@ -23,6 +24,17 @@ inline constexpr int kMaxLogprobIds = 4096;
 inline constexpr int kMaxStopTokenIds = 1024;
 inline constexpr size_t kMaxRequestIdBytes = 256;
 
+/// The form that an answer is to have, before its grammars are compiled (api/answer_form.h).
+struct AnswerForm {
+  std::optional<GrammarSource> answer;
+  std::optional<GrammarSource> calls;  ///< of tool calls
+  bool calls_required = false;         ///< the answer is calls; else calls go unconstrained if their grammar fails
+  bool single_call = false;
+  std::optional<int> thinking_budget;
+
+  bool any() const { return answer || calls || thinking_budget; }
+};
+
 /// How one prompt is to be continued.
 struct GenerationParams {
   SamplingParams sampling;                      ///< max_new_tokens there is set by the engine's limits, see below
@@ -32,6 +44,7 @@ struct GenerationParams {
   LogprobParams logprobs;
   int n = 1;
   std::optional<int> stream_interval;
+  AnswerForm form;
 };
 
 /// Defaults of chat: generation_config.json, or plain sampling with --sampling-defaults openai.
@@ -61,9 +74,6 @@ RequestIdentity read_identity(JsonFields& fields);
 /// Errors: kInvalidArgument for an empty request id or one above kMaxRequestIdBytes.
 Result<void> check_request_id(std::string_view rid);
 
-/// The text of a constrained-decoding request, which this build refuses: response_format other than text, json_schema,
-/// regex, ebnf, structural_tag. Errors: kInvalidArgument.
-Result<void> refuse_constraints(const Json& body);
 /// Fields that change results and are not served: refused unless null, false, 0 or empty. Errors: kInvalidArgument.
 Result<void> refuse_unserved(const Json& body, std::span<const std::string_view> names);
 

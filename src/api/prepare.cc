@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/answer_form.h"
 #include "api/chat_request.h"
 #include "api/chat_writer.h"
 #include "api/completion_request.h"
@@ -83,19 +84,14 @@ StreamParams with_default_usage(const PrepareContext& context, StreamParams stre
   return stream;
 }
 
-/// How the reply to a chat request is to be read. Required calls are JSON, so they need no --tool-call-parser.
+/// How the reply to a chat request is to be read. Required calls are read with and without --tool-call-parser.
 MessageParserOptions::Calls call_form(const ApiSettings& settings, const ChatInput& input) {
+  using Mode = ChatToolChoice::Mode;
   using Calls = MessageParserOptions::Calls;
-  switch (input.tool_choice.mode) {
-    case ChatToolChoice::Mode::kRequired:
-    case ChatToolChoice::Mode::kNamed:
-      return Calls::kRequired;
-    case ChatToolChoice::Mode::kAuto:
-      return settings.tool_call_parser && !input.tools.empty() ? Calls::kNative : Calls::kNone;
-    case ChatToolChoice::Mode::kNone:
-      break;
-  }
-  return Calls::kNone;
+  const Mode mode = input.tool_choice.mode;
+  const bool required = mode == Mode::kRequired || mode == Mode::kNamed;
+  return required || (mode == Mode::kAuto && settings.tool_call_parser && !input.tools.empty()) ? Calls::kNative
+                                                                                                : Calls::kNone;
 }
 
 MessageParserOptions message_options(const PrepareContext& context, const ChatRequest& request, ChatInput input,
@@ -176,11 +172,6 @@ Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& bod
   if (count_media(input).any())
     return Error{Errc::kInvalidArgument,
                  "This build serves text only: image, audio and video parts are not supported yet."};
-  const auto mode = input.tool_choice.mode;
-  if (mode == ChatToolChoice::Mode::kRequired || mode == ChatToolChoice::Mode::kNamed)
-    return Error{Errc::kInvalidArgument,
-                 "tool_choice 'required' or a named tool is not supported by this build: constrained decoding is "
-                 "missing."};
   return input;
 }
 
@@ -206,6 +197,11 @@ Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json
   stage = RequestStage::kRequest;
   CARAT_TRY_VOID(check_chat_request(body, out.request, config.text.vocab_size, context.settings.context_length_given));
   CARAT_TRY(auto input, read_chat_input(context, body));
+  AnswerForm& form = out.request.params.form;
+  CARAT_TRY_VOID(read_answer_form(body, form));
+  if (input.options.enable_thinking) form.thinking_budget = context.settings.default_thinking_budget;
+  CARAT_TRY_VOID(read_thinking_budget(body, form));
+  CARAT_TRY_VOID(add_call_form(input, context.settings.constrain_auto_calls, form));
   CARAT_TRY(auto ids, out.request.input_ids ? encode_prompt(context.model, std::move(*out.request.input_ids))
                                             : encode_chat_prompt(context.model, input));
   const RequestIdentity& identity = out.request.identity;
@@ -243,6 +239,8 @@ Result<PreparedGeneration> prepare_completion(const PrepareContext& context, con
   CARAT_TRY(auto request, parse_completion_request(body, defaults));
   stage = RequestStage::kRequest;
   CARAT_TRY_VOID(check_completion_request(body, request, context.model.config->text.vocab_size));
+  CARAT_TRY_VOID(read_answer_form(body, request.params.form));
+  CARAT_TRY_VOID(read_thinking_budget(body, request.params.form));
   const std::string id = request.identity.rid.value_or(new_request_id());
   CompletionAnswerOptions answer{id,
                                  std::move(request.model),
@@ -272,6 +270,11 @@ Result<PreparedGeneration> prepare_native(const PrepareContext& context, const J
   CARAT_TRY(auto request, parse_native_request(body, defaults));
   stage = RequestStage::kRequest;
   CARAT_TRY_VOID(check_native_request(body, request, context.model.config->text.vocab_size));
+  for (size_t i = 0; i < request.items.size(); ++i) {
+    AnswerForm& form = request.items[i].params.form;
+    if (const Json* sampling = native_sampling_params(body, i)) CARAT_TRY_VOID(read_answer_form(*sampling, form));
+    CARAT_TRY_VOID(read_thinking_budget(body, form));
+  }
   PreparedGeneration out;
   NativeAnswerOptions answer;
   answer.stream = request.stream;

@@ -11,6 +11,8 @@
 #include "config/model_config.h"
 #include "engine/engine.h"
 #include "output/markers.h"
+#include "sampling/constraint.h"
+#include "sampling/grammar/grammar_compiler.h"
 #include "tokenizer/tokenizer.h"
 
 namespace carat {
@@ -28,6 +30,10 @@ struct ApiSettings {
   Json default_chat_template_kwargs;  ///< object or null
   /// "gemma4", or absent: thoughts (calls) stay in the content.
   std::optional<std::string> reasoning_parser, tool_call_parser;
+  bool grammar_backend = true;  ///< false: constrained requests are refused
+  GrammarOptions grammar;
+  bool constrain_auto_calls = true;            ///< --tool-grammar auto
+  std::optional<int> default_thinking_budget;  ///< of requests that say nothing
   int stream_interval = 1;
   bool incremental_streaming_output = false;
   bool stream_default_include_usage = false;
@@ -58,7 +64,8 @@ struct ServedModel {
   bool on_gpu = false;
   int64_t weights_bytes = 0, kv_bytes = 0;
   double startup_seconds = 0;
-  MarkerIds markers;  ///< the tokenizer's
+  MarkerIds markers;          ///< the tokenizer's
+  ConstraintPlan plain_plan;  ///< of plain_plan()
 };
 
 }  // namespace carat

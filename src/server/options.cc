@@ -373,6 +373,13 @@ void read_model_flags(const Values& values, ServerOptions& o) {
   o.default_chat_template_kwargs = values.json("--default-chat-template-kwargs");
   o.preferred_sampling_params = values.json("--preferred-sampling-params");
   o.trust_request_chat_template = values.on("--trust-request-chat-template");
+  o.grammar_backend = values.text("--grammar-backend") != "none";
+  o.json_any_whitespace = !values.on("--constrained-json-disable-any-whitespace");
+  o.json_max_whitespace = values.maybe_integer("--constrained-json-max-whitespace-cnt");
+  o.tool_grammar = values.text("--tool-grammar") == "auto";
+  o.default_thinking_budget = values.maybe_integer("--default-thinking-budget");
+  o.grammar_threads = values.integer("--grammar-threads");
+  o.grammar_timeout_ms = values.integer("--grammar-timeout-ms");
   o.stream_interval = values.integer("--stream-interval");
   o.incremental_streaming_output = values.on("--incremental-streaming-output");
   o.stream_default_include_usage = values.on("--stream-response-default-include-usage");

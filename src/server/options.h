@@ -59,6 +59,13 @@ struct ServerOptions {
   Json default_chat_template_kwargs;  ///< object or null
   Json preferred_sampling_params;     ///< object or null
   bool trust_request_chat_template = false;
+  bool grammar_backend = true;
+  bool json_any_whitespace = true;
+  std::optional<int> json_max_whitespace;
+  bool tool_grammar = true;
+  std::optional<int> default_thinking_budget;
+  int grammar_threads = 2;
+  int grammar_timeout_ms = 10000;
   int stream_interval = 1;
   bool incremental_streaming_output = false;
   bool stream_default_include_usage = false;

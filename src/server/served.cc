@@ -26,6 +26,13 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   s.default_chat_template_kwargs = o.default_chat_template_kwargs;
   s.reasoning_parser = resolve_parser(o.reasoning_parser, *model.tokenizer, Marker::kChannelOpen);
   s.tool_call_parser = resolve_parser(o.tool_call_parser, *model.tokenizer, Marker::kCallOpen);
+  s.grammar_backend = o.grammar_backend;
+  s.grammar.any_whitespace = o.json_any_whitespace;
+  s.grammar.max_whitespace = o.json_max_whitespace;
+  s.grammar.threads = o.grammar_threads;
+  s.grammar.timeout = std::chrono::milliseconds(o.grammar_timeout_ms);
+  s.constrain_auto_calls = o.tool_grammar;
+  s.default_thinking_budget = o.default_thinking_budget;
   s.stream_interval = o.stream_interval;
   s.incremental_streaming_output = o.incremental_streaming_output;
   s.stream_default_include_usage = o.stream_default_include_usage;

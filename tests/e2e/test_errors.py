@@ -65,13 +65,18 @@ class Errors(unittest.TestCase):
         self.check_openai(self.chat(stop=["x"] * 33), bad, "at most 32 stop strings are allowed, got 33")
         self.check_openai(self.chat(response_format={"type": "json_schema"}), bad,
                           "schema_ is required for json_schema response format request.")
-        self.check_openai(self.chat(response_format={"type": "json_object"}), bad, "not supported by this build")
-        self.check_openai(self.chat(regex="a+"), bad, "not supported by this build")
+        self.check_openai(self.chat(response_format={"type": "json_schema", "json_schema": {"schema": {"type": "no"}}}), bad,
+                          "Invalid grammar request: schema: unknown type 'no'")
+        self.check_openai(self.chat(regex="(("), bad, "Invalid grammar request: ")
+        self.check_openai(self.chat(regex="a", ebnf="root ::= \"a\""), bad,
+                          "Only one of json_schema, regex, ebnf, or structural_tag can be set.")
+        self.check_openai(self.chat(thinking_budget=-1), bad, "thinking_budget must be an integer between 0 and")
         self.check_openai(self.chat(return_hidden_states=True), bad, "return_hidden_states")
         self.check_openai(self.chat(messages=[{"role": "user", "content": [
             {"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}]}]), bad, "text only")
-        self.check_openai(self.chat(tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="required"),
-                          bad, "not supported by this build")
+        self.check_openai(self.chat(tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="required", regex="a"),
+                          bad, "tool_choice 'required' or a named tool cannot be combined with response_format, regex, or ebnf: the "
+                          "tool-call constraint and the output constraint cannot both be honored.")
 
     def test_lengths(self):
         bad = "BadRequest"

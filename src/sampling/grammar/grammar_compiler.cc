@@ -1,7 +1,6 @@
 #include "sampling/grammar/grammar_compiler.h"
 
 #include <grammar_functor.h>
-#include <json_schema_converter.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -20,8 +19,8 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "base/thread_name.h"
-#include "sampling/grammar/call_grammar.h"
 #include "sampling/grammar/grammar_impl.h"
+#include "sampling/grammar/schema_grammar.h"
 #include "sampling/token_mask.h"
 
 namespace carat {
@@ -329,12 +328,8 @@ xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source) {
       const Json schema = source.kind == Kind::kAnyJson
                               ? Json::object({{"type", "object"}})
                               : value_or_throw(parse_json(source.text, {2 * options.max_depth}));
-      SchemaReader reader(schema, limits);
-      const auto spec = value_or_throw(reader.read());
-      xgrammar::JSONSchemaConverter converter(
-          std::nullopt, std::nullopt, options.any_whitespace, options.max_whitespace,
-          [&](const std::string& uri, const std::string&) { return value_or_throw(reader.read_reference(uri)); });
-      return xgrammar::GrammarNormalizer::Apply(converter.Convert(spec));
+      return xgrammar::GrammarNormalizer::Apply(
+          make_json_grammar(schema, limits, {options.any_whitespace, options.max_whitespace}));
     }
     case Kind::kRegex:
       return xgrammar::Grammar::FromRegex(source.text);

@@ -14,23 +14,9 @@
 #include "base/result.h"
 #include "base/token.h"
 #include "sampling/grammar/grammar.h"
+#include "sampling/grammar/grammar_source.h"
 
 namespace carat {
-
-/// What an answer has to look like, before it is compiled. Two equal sources share one compiled grammar.
-struct GrammarSource {
-  enum class Kind {
-    kJsonSchema,     ///< JSON text of a schema: answers are JSON that fits it
-    kAnyJson,        ///< any JSON object
-    kRegex,          ///< the whole answer matches
-    kEbnf,           ///< XGrammar's EBNF; the rule "root" is the answer
-    kStructuralTag,  ///< JSON text of a structural tag, old ("structures") or new ("format") form
-    kCalls,          ///< JSON text [{"name": .., "parameters": schema or null}, ..]: the inside of one tool call
-  };
-  Kind kind = Kind::kJsonSchema;
-  std::string text;
-  friend bool operator==(const GrammarSource&, const GrammarSource&) = default;
-};
 
 /// The tokens as grammars see them.
 struct GrammarVocabulary {
@@ -41,7 +27,7 @@ struct GrammarVocabulary {
 };
 
 struct GrammarOptions {
-  bool any_whitespace = true;         ///< JSON answers may have white space between their parts
+  bool any_whitespace = true;                        ///< JSON answers may have white space between their parts
   std::optional<int> max_whitespace = std::nullopt;  ///< ... so much in a row at most
   int threads = 2;
   size_t max_queued = 1024;           ///< sources that wait for a thread

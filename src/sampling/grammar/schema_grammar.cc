@@ -1,4 +1,4 @@
-#include "sampling/grammar/call_grammar.h"
+#include "sampling/grammar/schema_grammar.h"
 
 #include <grammar_builder.h>
 #include <grammar_functor.h>
@@ -36,12 +36,61 @@ bool key_before(const std::string& a, const std::string& b) {
   return std::ranges::lexicographical_compare(a, b, {}, lower, lower);
 }
 
-/// XGrammar's way from schemas to grammars, with another spelling of strings, keys and literals.
-class CallConverter final : public xgrammar::JSONSchemaConverter {
+/// XGrammar's way from schemas to grammars, with numbers that a double holds: more digits or a larger exponent would be
+/// read as infinity.
+class SchemaConverter : public xgrammar::JSONSchemaConverter {
+ public:
+  using JSONSchemaConverter::JSONSchemaConverter;
+
+ protected:
+  int32_t GenerateNumber(const xgrammar::NumberSpec& spec, const std::string& rule_name) override {
+    if (spec.minimum || spec.maximum || spec.exclusive_minimum || spec.exclusive_maximum)
+      return JSONSchemaConverter::GenerateNumber(spec, rule_name);
+    return RegexExpression(R"(-?(0|[1-9][0-9]{0,16})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?)", false, true);
+  }
+};
+
+class JsonConverter final : public SchemaConverter {
+ public:
+  JsonConverter(const JsonStyle& style, RefResolver resolver)
+      : SchemaConverter(std::nullopt, std::nullopt, style.any_whitespace, style.max_whitespace, std::move(resolver)) {}
+
+ protected:
+  void AddBasicRules() override {
+    JSONSchemaConverter::AddBasicRules();
+    // XGrammar allows \uD800 alone.
+    const int32_t hex = builder_.AddCharacterClass({{'0', '9'}, {'a', 'f'}, {'A', 'F'}});
+    const int32_t no_d = builder_.AddCharacterClass({{'0', '9'}, {'a', 'c'}, {'A', 'C'}, {'e', 'f'}, {'E', 'F'}});
+    const int32_t d = builder_.AddCharacterClass({{'d', 'd'}, {'D', 'D'}});
+    const int32_t low = builder_.AddCharacterClass({{'0', '7'}});
+    builder_.UpdateRuleBody(kBasicEscape, Choice({short_escape(), Sequence({ByteString("u"), no_d, hex, hex, hex}),
+                                                  Sequence({ByteString("u"), d, low, hex, hex})}));
+  }
+
+  int32_t GenerateString(const xgrammar::StringSpec& spec, const std::string& rule_name) override {
+    const bool known_format = spec.format && JSONFormatToRegexPattern(*spec.format);
+    if (known_format || spec.pattern || (spec.min_length == 0 && spec.max_length == -1))
+      return SchemaConverter::GenerateString(spec, rule_name);
+    // XGrammar allows neither escapes here, nor forbids control characters.
+    const int32_t plain = builder_.AddCharacterClass({{0, 0x1f}, {'"', '"'}, {'\\', '\\'}}, true);
+    const int32_t character = Choice({plain, Sequence({ByteString("\\"), short_escape()})});
+    return Sequence({ByteString("\""), Repeat(rule_name + "_characters", character, spec.min_length, spec.max_length),
+                     ByteString("\"")});
+  }
+
+ private:
+  int32_t short_escape() {
+    return builder_.AddCharacterClass(
+        {{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'}, {'f', 'f'}, {'n', 'n'}, {'r', 'r'}, {'t', 't'}});
+  }
+};
+
+/// Another spelling of strings, keys and literals.
+class CallConverter final : public SchemaConverter {
  public:
   CallConverter(TokenId string_mark, RefResolver resolver)
-      : JSONSchemaConverter(std::nullopt, std::pair<std::string, std::string>(",", ":"), false, std::nullopt,
-                            std::move(resolver)),
+      : SchemaConverter(std::nullopt, std::pair<std::string, std::string>(",", ":"), false, std::nullopt,
+                        std::move(resolver)),
         string_mark_(string_mark) {}
 
  protected:
@@ -62,13 +111,6 @@ class CallConverter final : public xgrammar::JSONSchemaConverter {
     if (spec.min_length == 0 && spec.max_length == -1) return marked(RuleRef(kTextRule));
     const int32_t character = builder_.AddCharacterClass({{0, 0}}, true);
     return marked(Repeat(rule_name + "_characters", character, spec.min_length, spec.max_length));
-  }
-
-  /// A number that a double holds: more digits or a larger exponent would be read as infinity.
-  int32_t GenerateNumber(const xgrammar::NumberSpec& spec, const std::string& rule_name) override {
-    if (spec.minimum || spec.maximum || spec.exclusive_minimum || spec.exclusive_maximum)
-      return JSONSchemaConverter::GenerateNumber(spec, rule_name);
-    return RegexExpression(R"(-?(0|[1-9][0-9]{0,16})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?)", false, true);
   }
 
   int32_t GenerateConst(const xgrammar::ConstSpec& spec, const std::string&) override {
@@ -181,25 +223,30 @@ class CallConverter final : public xgrammar::JSONSchemaConverter {
   const TokenId string_mark_;
 };
 
-xgrammar::Grammar arguments_grammar(const Json& schema, const SchemaLimits& limits, TokenId string_mark) {
+/// `make` takes a resolver of references and gives a converter.
+template <class Make>
+xgrammar::Grammar convert(const Json& schema, const SchemaLimits& limits, const Make& make) {
   SchemaReader reader(schema, limits);
   const SchemaSpecPtr spec = value_or_throw(reader.read());
-  CallConverter converter(string_mark, [&](const std::string& uri, const std::string&) {
-    return value_or_throw(reader.read_reference(uri));
-  });
+  auto converter =
+      make([&](const std::string& uri, const std::string&) { return value_or_throw(reader.read_reference(uri)); });
   return converter.Convert(spec);
 }
 
 }  // namespace
 
+xgrammar::Grammar make_json_grammar(const Json& schema, const SchemaLimits& limits, const JsonStyle& style) {
+  return convert(schema, limits, [&](auto resolver) { return JsonConverter(style, std::move(resolver)); });
+}
+
 xgrammar::Grammar make_call_grammar(const std::vector<CallableTool>& tools, const SchemaLimits& limits,
                                     TokenId string_mark, TokenId close) {
   xgrammar::GrammarBuilder builder;
   const int32_t root = builder.AddEmptyRule("root");
+  const auto converter = [&](auto resolver) { return CallConverter(string_mark, std::move(resolver)); };
   std::vector<int32_t> calls;
   for (const CallableTool& tool : tools) try {
-      const int32_t arguments =
-          xgrammar::SubGrammarAdder::Apply(&builder, arguments_grammar(tool.schema, limits, string_mark));
+      const int32_t arguments = xgrammar::SubGrammarAdder::Apply(&builder, convert(tool.schema, limits, converter));
       calls.push_back(builder.AddSequence({builder.AddByteString(tool.name), builder.AddRuleRef(arguments)}));
     } catch (const std::exception& e) {
       throw std::runtime_error(str_cat("tool '", tool.name, "': ", grammar_error_text(e)));
