@@ -10,12 +10,13 @@
 #include <random>
 
 #include "base/str.h"
+#include "tokenizer/testing.h"
 
 namespace carat {
 
 void PrintTo(const MessagePart& part, std::ostream* out) {
   static constexpr std::array<std::string_view, 4> kNames = {"reasoning", "content", "name", "arguments"};
-  *out << kNames[static_cast<size_t>(part.kind)] << " " << part.call_idx << " " << testing::PrintToString(part.text);
+  *out << kNames[static_cast<size_t>(part.kind)] << " " << part.call_idx << " " << ::testing::PrintToString(part.text);
 }
 
 namespace {
@@ -124,7 +125,7 @@ Json events_json(const Parts& parts) {
   return out;
 }
 
-class Vectors : public testing::Test {
+class Vectors : public ::testing::Test {
  protected:
   void SetUp() override {
     if (vectors.empty()) GTEST_SKIP() << "the shared vectors are not beside this checkout";
@@ -192,6 +193,32 @@ TEST_F(Vectors, MarkersAreFoundInTextCutAnywhere) {
     scanner.finish(by_byte);
     EXPECT_EQ(by_byte, marked(text));
     EXPECT_EQ(spelled(by_byte), text);
+  }
+}
+
+TEST_F(Vectors, AreReadFromTheTokensOfTheRealVocabulary) {
+  const auto json = carat::testing::unpack_whole_tokenizer(CARAT_SOURCE_DIR);
+  if (!json) GTEST_SKIP() << "the whole tokenizer is not beside this checkout";
+  const auto tokenizer = std::move(*Tokenizer::parse(*json, ""));
+  const MarkerIds markers(*tokenizer);
+  for (const Vector& v : vectors) {
+    SCOPED_TRACE(v.label);
+    const auto tokens = tokenizer->encode(whole_text(v));
+    for (const size_t step : {size_t{1}, size_t{2}, size_t{5}, tokens.size()}) {
+      TextStream stream(*tokenizer, {.markers = markers.all()});
+      MessageParser parser(v.options);
+      Parts parts;
+      const auto add = [&](const TextStream::Delta& delta) {
+        std::string piece;
+        markers.append_marked(piece, delta);
+        parser.push(piece, parts);
+      };
+      for (size_t at = 0; at < tokens.size(); at += step)
+        add(stream.push(std::span(tokens).subspan(at, std::min(step, tokens.size() - at))));
+      add(stream.finish());
+      parser.finish(v.truncated, parts);
+      EXPECT_EQ(collected(parts).dump(), v.wanted.dump()) << "in steps of " << step;
+    }
   }
 }
 
