@@ -429,7 +429,7 @@ void read_scheduling_flags(const Values& values, ServerOptions& o) {
   o.priority_preemption = !values.on("--disable-priority-preemption");
   o.prefill_max_requests = values.maybe_integer("--prefill-max-requests");
   o.schedule_conservativeness = *values.maybe_number("--schedule-conservativeness");
-  o.swa_full_tokens_ratio = *values.maybe_number("--swa-full-tokens-ratio");
+  o.swa_full_tokens_ratio = values.maybe_number("--swa-full-tokens-ratio");
   o.disable_radix_cache = values.on("--disable-radix-cache");
   if (const auto seed = values.maybe_long("--random-seed")) o.random_seed = static_cast<uint64_t>(*seed);
   o.device = device_from(values.text("--device"));
@@ -455,8 +455,8 @@ Result<void> check_together(const ServerOptions& o) {
   if (o.chunked_prefill_size == 0) return bad("--chunked-prefill-size", "must be -1 or at least 1, got 0");
   if (o.mem_fraction_static && (*o.mem_fraction_static <= 0 || *o.mem_fraction_static >= 1))
     return bad("--mem-fraction-static", str_cat("must be between 0 and 1, got ", *o.mem_fraction_static));
-  if (o.swa_full_tokens_ratio <= 0)
-    return bad("--swa-full-tokens-ratio", str_cat("must be in (0, 1], got ", o.swa_full_tokens_ratio));
+  if (o.swa_full_tokens_ratio && *o.swa_full_tokens_ratio <= 0)
+    return bad("--swa-full-tokens-ratio", str_cat("must be in (0, 1], got ", *o.swa_full_tokens_ratio));
   if (o.load_format == LoadFormat::kScripted && !o.script) return bad("--load-format", "scripted needs --script FILE");
   if (o.script && o.load_format != LoadFormat::kScripted) return bad("--script", "only with --load-format scripted");
   if (o.speculative_algorithm && !o.speculative_draft_model_path)

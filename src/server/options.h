@@ -105,7 +105,7 @@ struct ServerOptions {
   bool priority_preemption = true;
   std::optional<int> prefill_max_requests;
   double schedule_conservativeness = 1.0;
-  double swa_full_tokens_ratio = 0.8;
+  std::optional<double> swa_full_tokens_ratio;  ///< null: see plan_memory()
   bool disable_radix_cache = false;
   std::optional<uint64_t> random_seed;
   // Devices

@@ -111,12 +111,11 @@ Result<RunnerPlan> make_cpu(const ServerOptions& options, const LoadedModel& mod
   request.max_total_tokens = options.max_total_tokens.value_or(0);
   request.max_context = model.context_length;
   request.max_step_tokens = cpu.max_step_tokens;
+  request.sliding_ratio = options.swa_full_tokens_ratio;
   request.workspace_bytes =
       CpuRunner::workspace_bytes(model.config, request.max_running > 0 ? request.max_running : kDefaultMaxRunning, cpu);
   CARAT_TRY(const auto budget, plan_cpu_memory(options, model, request));
-  const std::string description = budget.describe();
-  for (const auto line : split(description, '\n'))
-    if (!line.empty()) log_info(line);
+  log_info(budget.describe());
   RunnerPlan plan;
   plan.max_step_tokens = cpu.max_step_tokens;
   plan.kv_bytes = budget.full_bytes() + budget.sliding_bytes();
