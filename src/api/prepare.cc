@@ -84,14 +84,12 @@ StreamParams with_default_usage(const PrepareContext& context, StreamParams stre
   return stream;
 }
 
-/// How the reply to a chat request is to be read. Required calls are read with and without --tool-call-parser.
-MessageParserOptions::Calls call_form(const ApiSettings& settings, const ChatInput& input) {
+/// Whether the reply to a chat request has calls. Required ones are read with and without --tool-call-parser.
+bool may_have_calls(const ApiSettings& settings, const ChatInput& input) {
   using Mode = ChatToolChoice::Mode;
-  using Calls = MessageParserOptions::Calls;
   const Mode mode = input.tool_choice.mode;
-  const bool required = mode == Mode::kRequired || mode == Mode::kNamed;
-  return required || (mode == Mode::kAuto && settings.tool_call_parser && !input.tools.empty()) ? Calls::kNative
-                                                                                                : Calls::kNone;
+  if (mode == Mode::kRequired || mode == Mode::kNamed) return true;
+  return mode == Mode::kAuto && settings.tool_call_parser && !input.tools.empty();
 }
 
 MessageParserOptions message_options(const PrepareContext& context, const ChatRequest& request, ChatInput input,
@@ -100,13 +98,12 @@ MessageParserOptions message_options(const PrepareContext& context, const ChatRe
   MessageParserOptions options;
   options.separate_reasoning = context.settings.reasoning_parser && request.separate_reasoning;
   options.stream_reasoning = request.stream_reasoning;
-  options.stream_required = request.stream.stream;
   options.nonempty_content = input.options.force_nonempty_content;
   if (context.model.markers.ends_in_thought(prompt))
     options.start = Start::kThought;
   else if (input.options.enable_thinking)
     options.start = Start::kUndecided;
-  options.calls = call_form(context.settings, input);
+  options.parse_calls = may_have_calls(context.settings, input);
   options.tools = tool_schemas(std::move(input.tools));
   return options;
 }

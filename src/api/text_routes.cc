@@ -108,7 +108,7 @@ Result<Json> function_call_body(const PrepareContext& context, const Json& body,
   CARAT_TRY(auto input, read_chat_input(context, chat));
   MessageParserOptions options;
   options.separate_reasoning = false;
-  options.calls = MessageParserOptions::Calls::kNative;
+  options.parse_calls = true;
   options.tools = tool_schemas(std::move(input.tools));
   const Message message = collect_message(parse_text(options, text));
   Json calls = Json::array();

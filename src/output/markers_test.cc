@@ -138,7 +138,7 @@ TEST(TokensToParts, DoNotDependOnSteps) {
     MessageParserOptions message;
     message.separate_reasoning = random() % 4 != 0;
     message.start = static_cast<MessageParserOptions::Start>(random() % 3);
-    message.calls = static_cast<MessageParserOptions::Calls>(random() % 3);
+    message.parse_calls = random() % 4 != 0;
     const auto whole = run(text, message, tokens, tokens.size() + 1);
     for (const size_t step : {1, 2, 3, 7}) EXPECT_EQ(run(text, message, tokens, step), whole) << "round " << round;
   }

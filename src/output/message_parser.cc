@@ -40,7 +40,6 @@ MessageParser::MessageParser(MessageParserOptions options) : options_(std::move(
   state_ = State::kContent;
   if (options_.separate_reasoning && options_.start == Start::kUndecided) state_ = State::kStart;
   if (options_.separate_reasoning && options_.start == Start::kThought) state_ = State::kReasoning;
-  if (options_.calls == MessageParserOptions::Calls::kRequired) required_.emplace(options_.tools.get());
 }
 
 void MessageParser::push(std::string_view marked, Parts& out) {
@@ -56,7 +55,6 @@ void MessageParser::finish(bool truncated, Parts& out) {
   truncated_ = truncated;
   while (step(out)) {
   }
-  if (required_) finish_required(out);
   tell_thought(options_.nonempty_content && !any_visible_ ? Kind::kContent : Kind::kReasoning, out);
 }
 
@@ -113,12 +111,12 @@ bool MessageParser::step_content(Parts& out) {
       if (options_.separate_reasoning) return enter(State::kContent, at + 1);
       break;
     case Marker::kCallOpen:
-      if (is_native()) return enter(State::kName, at + 1);
+      if (options_.parse_calls) return enter(State::kName, at + 1);
       break;
     case Marker::kCallClose:
     case Marker::kResponseOpen:
     case Marker::kResponseClose:
-      if (is_native()) return enter(State::kContent, at + 1);
+      if (options_.parse_calls) return enter(State::kContent, at + 1);
       break;
     case Marker::kQuote:
       break;
@@ -145,7 +143,7 @@ bool MessageParser::step_label() {
 
 bool MessageParser::step_reasoning(Parts& out) {
   const std::string_view text = rest();
-  const Marker call = is_native() ? Marker::kCallOpen : Marker::kChannelClose;  // or nothing more
+  const Marker call = options_.parse_calls ? Marker::kCallOpen : Marker::kChannelClose;  // or nothing more
   const size_t at = find_any(text, {Marker::kChannelOpen, Marker::kChannelClose, call});
   reasoning(text.substr(0, at), out);
   if (at == kNone) {
@@ -268,7 +266,6 @@ void MessageParser::tell_thought(Kind kind, Parts& out) {
 }
 
 void MessageParser::content(std::string_view marked, Parts& out) {
-  if (required_) return required(marked, out);
   std::string text = spelled(marked);
   if (after_call_) {
     gap_ += text;
@@ -290,37 +287,6 @@ void MessageParser::begin_call(std::string name, Parts& out) {
   tell_thought(Kind::kReasoning, out);
   any_visible_ = true;
   out.push_back({Kind::kCallName, num_calls_++, std::move(name)});
-}
-
-void MessageParser::required(std::string_view marked, Parts& out) {
-  if (!options_.stream_required) return append_spelled(required_text_, marked);
-  std::vector<RequiredCallReader::Event> events;
-  required_->push(spelled(marked), events);
-  add_events(events, out);
-}
-
-void MessageParser::finish_required(Parts& out) {
-  std::vector<RequiredCallReader::Event> events;
-  required_->push(required_text_, events);
-  if (!options_.stream_required && !required_->complete()) return add_content(required_text_, out);
-  required_->finish(events);
-  add_events(events, out);
-}
-
-void MessageParser::add_events(const std::vector<RequiredCallReader::Event>& events, Parts& out) {
-  for (const auto& event : events) {
-    switch (event.kind) {
-      case RequiredCallReader::Event::Kind::kName:
-        begin_call(event.text, out);
-        break;
-      case RequiredCallReader::Event::Kind::kArguments:
-        out.push_back({Kind::kCallArguments, num_calls_ - 1, event.text});
-        break;
-      case RequiredCallReader::Event::Kind::kText:
-        add_content(event.text, out);
-        break;
-    }
-  }
 }
 
 Message collect_message(std::span<const MessagePart> parts) {

@@ -1,6 +1,6 @@
 #pragma once
 // A reply's marked text -> thoughts, visible text and tool calls, streamed or whole by the same state machine. Source:
-// spec parsers.md sections 4 and 5.
+// spec parsers.md section 4.
 
 #include <memory>
 #include <optional>
@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "output/markers.h"
-#include "output/required_calls.h"
 #include "output/tool_arguments.h"
 
 namespace carat {
@@ -36,19 +35,12 @@ struct MessageParserOptions {
     kUndecided,  ///< thinking was asked for: a thought, with or without its opener, or content
     kThought,    ///< the prompt ends inside a thought
   };
-  /// How the reply tells of calls.
-  enum class Calls {
-    kNone,      ///< not at all: call markers are text
-    kNative,    ///< <|tool_call>call:NAME{...}<tool_call|>
-    kRequired,  ///< the visible text is a JSON list of calls (tool_choice required or a named function)
-  };
   bool separate_reasoning = true;  ///< false: thoughts and their markers are visible text
   bool stream_reasoning = true;    ///< false: a thought comes in one piece when it ends
-  bool stream_required = true;     ///< false: required calls come when all their JSON is there, or else it is content
   bool nonempty_content =
       false;  ///< a reply that is nothing but thought is content; thoughts wait for what follows them
   Start start = Start::kContent;
-  Calls calls = Calls::kNone;
+  bool parse_calls = false;                  ///< false: call markers are visible text
   std::shared_ptr<const ToolSchemas> tools;  ///< of the request; may be null
 };
 
@@ -84,7 +76,6 @@ class MessageParser {
 
   std::string_view rest() const { return std::string_view(buffer_).substr(at_); }
   bool enter(State state, size_t num_read);
-  bool is_native() const { return options_.calls == MessageParserOptions::Calls::kNative; }
   bool end_name(std::string_view head, char opener, Parts& out);
   bool end_call(std::string json, size_t num_read, Parts& out);
   void reasoning(std::string_view marked, Parts& out);
@@ -92,9 +83,6 @@ class MessageParser {
   void content(std::string_view marked, Parts& out);
   void add_content(std::string_view text, Parts& out);
   void begin_call(std::string name, Parts& out);
-  void required(std::string_view marked, Parts& out);
-  void finish_required(Parts& out);
-  void add_events(const std::vector<RequiredCallReader::Event>& events, Parts& out);
 
   MessageParserOptions options_;
   State state_;
@@ -111,8 +99,6 @@ class MessageParser {
   std::optional<ToolArgumentReader> arguments_;  // of the call under way
   bool malformed_ = false;
   size_t call_close_ = std::string_view::npos;  // the first <tool_call|> in its text
-  std::optional<RequiredCallReader> required_;
-  std::string required_text_;  // held back unless required calls are streamed
 };
 
 /// A message as a client that does not stream sees it.

@@ -25,7 +25,7 @@ std::string repeat(std::string_view text, size_t bytes) {
 
 void parse(benchmark::State& state, const std::string& text, size_t piece) {
   MessageParserOptions options;
-  options.calls = MessageParserOptions::Calls::kNative;
+  options.parse_calls = true;
   for (auto _ : state) {
     MessageParser parser(options);
     for (size_t at = 0; at < text.size(); at += piece) {

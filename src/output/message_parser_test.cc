@@ -22,7 +22,6 @@ void PrintTo(const MessagePart& part, std::ostream* out) {
 namespace {
 
 using Kind = MessagePart::Kind;
-using Calls = MessageParserOptions::Calls;
 using Start = MessageParserOptions::Start;
 using Parts = std::vector<MessagePart>;
 using ::testing::ElementsAre;
@@ -82,7 +81,7 @@ Vector read_vector(const std::string& line) {
   if (json.find("open_channel")->as_bool()) v.options.start = Start::kThought;
   const Json& tools = *json.find("tools");
   if (tools.is_null()) return v;
-  v.options.calls = Calls::kNative;
+  v.options.parse_calls = true;
   ToolSchemas schemas;
   for (const Json& tool : tools.as_array()) {
     const Json* parameters = tool.find("parameters");
@@ -226,7 +225,7 @@ TEST_F(Vectors, AreReadFromTheTokensOfTheRealVocabulary) {
 
 MessageParserOptions native(Start start = Start::kContent) {
   MessageParserOptions options;
-  options.calls = Calls::kNative;
+  options.parse_calls = true;
   options.start = start;
   return options;
 }
@@ -274,66 +273,6 @@ TEST(MessageParser, ACallThatWasCutOffStaysWithoutArguments) {
 TEST(MessageParser, SpelledMarkersAreTextWhereTokensAreKnown) {
   EXPECT_THAT(parse_message(native(), "<|tool_call>call:f{}<tool_call|>", false),
               ElementsAre(content("<|tool_call>call:f{}<tool_call|>")));
-}
-
-MessageParserOptions required(bool stream) {
-  MessageParserOptions options;
-  options.calls = Calls::kRequired;
-  options.stream_required = stream;
-  options.start = Start::kUndecided;
-  options.tools = std::make_shared<const ToolSchemas>(ToolSchemas{{"f", {}}, {"g", {}}});
-  return options;
-}
-
-void expect_required(std::string_view text, const Parts& wanted) {
-  SCOPED_TRACE(text);
-  const std::string input = marked(text);
-  EXPECT_EQ(parse_message(required(false), input, false), wanted);
-  for (size_t cut = 0; cut <= input.size(); ++cut)
-    EXPECT_EQ(parse_pieces(required(true), {input.substr(0, cut), input.substr(cut)}, false), wanted);
-}
-
-TEST(RequiredCalls, AreReadFromAList) {
-  expect_required(R"([{"name": "f", "parameters": {"a":[1,2.50],"b":"}\"é"}},)"
-                  "\n"
-                  R"({"name":"g","parameters":{}}])",
-                  {name(0, "f"), arguments(0, R"({"a": [1, 2.5], "b": "}\"é"})"), name(1, "g"), arguments(1, "{}")});
-}
-
-TEST(RequiredCalls, FollowAThought) {
-  expect_required("<|channel>thought\nf it is<channel|>[{\"name\": \"f\", \"parameters\": {}}]",
-                  {reasoning("f it is"), name(0, "f"), arguments(0, "{}")});
-}
-
-TEST(RequiredCalls, OneObjectIsAListOfOne) {
-  expect_required(R"({"parameters": {"x": null}, "name": "g"})", {name(0, "g"), arguments(0, R"({"x": null})")});
-}
-
-TEST(RequiredCalls, OfUnknownFunctionsAreLeftOut) {
-  expect_required(R"([{"name": "h", "parameters": {}}, {"name": "f", "parameters": {"name": "g"}}])",
-                  {name(0, "f"), arguments(0, R"({"name": "g"})")});
-}
-
-TEST(RequiredCalls, WhatIsNoListIsContent) {
-  for (const std::string_view text :
-       {"Sorry, no.", "[1, 2]", R"([{"name": 5}])", R"([{"name": "h"}])", "{\"nam", "[{}", ""})
-    expect_required(text, text.empty() ? Parts{} : Parts{content(std::string(text))});
-}
-
-TEST(RequiredCalls, NamesAreToldAsSoonAsTheyAreComplete) {
-  MessageParser parser(required(true));
-  Parts parts;
-  parser.push(R"([{"name": "f")", parts);
-  EXPECT_THAT(parts, ElementsAre(name(0, "f")));
-  parser.push(R"(, "parameters": {"a": 1)", parts);
-  parser.finish(true, parts);
-  EXPECT_THAT(parts, ElementsAre(name(0, "f")));
-}
-
-TEST(RequiredCalls, CutOffBeforeTheirEndAreContentUnlessStreamed) {
-  const std::string text = R"([{"name": "f", "parameters": {"a": 1}}, {"na)";
-  EXPECT_THAT(parse_message(required(false), text, true), ElementsAre(content(text)));
-  EXPECT_THAT(parse_message(required(true), text, true), ElementsAre(name(0, "f"), arguments(0, R"({"a": 1})")));
 }
 
 // ---- Arguments

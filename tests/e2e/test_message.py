@@ -240,6 +240,14 @@ class Flags(unittest.TestCase):
             message = server.chat("say-all", tools=TOOLS).json["choices"][0]["message"]
             self.assertEqual((message["reasoning_content"], message["content"]), ("Hm, Oslo.\n", "I look." + CALL))
 
+    def test_required_calls_need_no_parser(self):
+        with Server(script=SCRIPT) as server:
+            for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
+                answer = server.chat("say-all", tools=TOOLS, tool_choice=choice).json["choices"][0]
+                self.assertEqual(without_ids(answer["message"]["tool_calls"]),
+                                 [(0, "function", "get_weather", '{"city": "Oslo", "days": 2}')])
+                self.assertEqual(answer["finish_reason"], "tool_calls")
+
     def test_calls_alone(self):
         with Server("--tool-call-parser", "auto", script=SCRIPT) as server:
             message = server.chat("say-all", tools=TOOLS).json["choices"][0]["message"]
