@@ -114,6 +114,7 @@ struct PreparedGeneration {
   std::vector<PreparedPrompt> prompts;
   std::unique_ptr<AnswerWriter> writer;
   int stream_interval = 1;
+  bool count_metrics = true;
   std::chrono::steady_clock::time_point received{};
 };
 

@@ -11,10 +11,6 @@ namespace {
 /// Chunks that repeat the text so far would grow as the square of its length before a slow reader.
 constexpr int64_t kMaxRepeatedBacklog = 256 << 10;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 SampleEnd end_of(const SampleDecoder::Step& step, const std::optional<Finish>& finish) {
   if (step.matched_stop) return {FinishReason::kStop, std::nullopt, step.matched_stop};
   return {finish->reason, finish->matched_token, std::nullopt};
@@ -39,6 +35,7 @@ void GenerationJob::start(PreparedGeneration prepared) {
   writer_ = std::move(prepared.writer);
   stream_interval_ = prepared.stream_interval;
   received_ = prepared.received;
+  count_ = context_.metrics && prepared.count_metrics;
   if (disconnected_) return close();
   for (PreparedPrompt& ready : prepared.prompts) {
     Prompt prompt;
@@ -46,8 +43,12 @@ void GenerationJob::start(PreparedGeneration prepared) {
     for (int i = 0; i < ready.params.n; ++i) {
       Sample& sample = prompt.samples.emplace_back();
       sample.index = static_cast<int>(num_open_++);
-      run.samples.push_back(
-          {SampleDecoder(*context_.tokenizer, *context_.markers, ready), {}, {}, 0, false, received_});
+      run.samples.push_back({SampleDecoder(*context_.tokenizer, *context_.markers, ready),
+                             {},
+                             {},
+                             0,
+                             false,
+                             {received_, received_, received_}});
     }
     prompt.received = received_;
     prompt.prepared = std::move(ready);
@@ -126,22 +127,21 @@ bool GenerationJob::handle(size_t prompt_idx, SampleEvent& event) {
   if (step.matched_stop || event.finish) {
     if (!event.finish) runs_[prompt_idx].stream->cancel_sample(event.sample);
     sample.end = end_of(step, event.finish);
+    run.times.ended = std::chrono::steady_clock::now();
     --num_open_;
   }
   if (streams) emit(prompt, sample, run);
   return true;
 }
 
-/// A step of k tokens that took t counts as k gaps of t / k.
 void GenerationJob::observe_tokens(SampleRun& run, size_t num_tokens) {
   if (num_tokens == 0) return;
   const auto now = std::chrono::steady_clock::now();
-  const double gap = std::chrono::duration<double>(now - run.last_token).count();
-  const bool first = run.last_token == received_;
-  run.last_token = now;
-  if (!context_.metrics) return;
-  if (first) return context_.metrics->time_to_first_token.observe(gap);
-  context_.metrics->inter_token_latency.observe(gap / static_cast<double>(num_tokens), num_tokens);
+  const double gap_s = std::chrono::duration<double>(now - run.times.last_token).count();
+  const bool first = run.times.last_token == received_;
+  run.times.last_token = now;
+  if (first) run.times.first_token = now;
+  if (count_) context_.metrics->count_tokens(first, gap_s, num_tokens);
 }
 
 void GenerationJob::emit(Prompt& prompt, Sample& sample, SampleRun& run) {
@@ -197,18 +197,15 @@ void GenerationJob::fail(const Error& error) {
 
 void GenerationJob::count(bool aborted) {
   if (context_.log && context_.log->requests()) context_.log->finished(*context_.tokenizer, prompts_);
-  if (!context_.metrics) return;
-  ApiMetrics& metrics = *context_.metrics;
-  const UsageNumbers usage = usage_of(prompts_);
-  metrics.requests.add();
-  if (aborted) metrics.aborted_requests.add();
-  metrics.prompt_tokens.add(static_cast<double>(usage.prompt_tokens));
-  metrics.generation_tokens.add(static_cast<double>(usage.completion_tokens));
-  metrics.cached_tokens.add(static_cast<double>(usage.cached_tokens));
-  metrics.e2e_latency.observe(seconds_since(received_));
-  for (const Prompt& prompt : prompts_)
-    if (prompt.stats.scheduled > prompt.stats.queued)
-      metrics.queue_time.observe(std::chrono::duration<double>(prompt.stats.scheduled - prompt.stats.queued).count());
+  if (!count_) return;
+  for (size_t i = 0; i < prompts_.size(); ++i) {
+    context_.metrics->count_prompt(prompts_[i]);
+    for (size_t j = 0; j < prompts_[i].samples.size(); ++j) {
+      SampleTimes& times = runs_[i].samples[j].times;
+      if (!prompts_[i].samples[j].end) times.ended = std::chrono::steady_clock::now();
+      context_.metrics->count_sample(prompts_[i].samples[j], times, aborted);
+    }
+  }
 }
 
 /// Lets go of client and engine. What the engine still sends is ignored.

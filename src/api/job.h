@@ -82,7 +82,7 @@ class GenerationJob final : public NewsListener, public std::enable_shared_from_
     std::vector<MessagePart> pending_parts;
     size_t first_pending = 0;  ///< tokens from here on
     bool chunk_sent = false;
-    std::chrono::steady_clock::time_point last_token{};
+    SampleTimes times{};
   };
   struct PromptRun {
     std::shared_ptr<ListenedStream> stream;
@@ -109,6 +109,7 @@ class GenerationJob final : public NewsListener, public std::enable_shared_from_
   size_t num_open_ = 0;  ///< samples without an end
   int stream_interval_ = 1;
   std::string out_;
+  bool count_ = false;  ///< for the metrics
   bool disconnected_ = false, head_sent_ = false, done_ = false;
 };
 

@@ -183,7 +183,7 @@ void Api::Impl::update_engine_metrics() {
   set("page_size", "Tokens in a page.", info.page_tokens);
   set("num_pages", "Pages of full layers.", info.num_full_pages);
   set("context_len", "Longest sequence.", m->context_length);
-  set("is_cuda_graph", "Whether decode steps run as CUDA graphs.", m->on_gpu ? 1 : 0);
+  set("is_cuda_graph", "Whether decode steps run as CUDA graphs.", m->on_gpu && settings.decode_graphs ? 1 : 0);
   set("startup_time_seconds", "From start to ready.", m->startup_seconds);
   set("startup_cuda_graph_time_seconds", "Time spent on CUDA graphs before serving.", 0);
   set("weight_memory_usage_gb", "Weights in GiB.", gib(m->weights_bytes));

@@ -158,6 +158,7 @@ Result<NativeRequest> parse_native_request(const Json& body, const GenerationPar
   JsonFields fields(body, "");
   CARAT_TRY_VOID(fields.status());
   request.stream = fields.boolean("stream").value_or(false);
+  request.log_metrics = fields.boolean("log_metrics").value_or(true);
   request.return_prompt_ids = fields.boolean("return_prompt_token_ids").value_or(false);
   Json identity = Json::object();
   for (const std::string_view key : {"priority", "extra_key", "cache_salt"})

@@ -23,6 +23,7 @@ struct NativeRequest {
   bool batch = false;  ///< the answer is a list
   bool stream = false;
   bool return_prompt_ids = false;
+  bool log_metrics = true;   ///< false: leaves no trace in /metrics
   RequestIdentity identity;  ///< without rid: see NativeItem
 };
 

@@ -277,6 +277,7 @@ Result<PreparedGeneration> prepare_native(const PrepareContext& context, const J
   answer.stream = request.stream;
   answer.list = request.batch || request.items.front().params.n > 1;
   answer.return_prompt_ids = request.return_prompt_ids;
+  out.count_metrics = request.log_metrics;
   out.stream_interval = request.items.front().params.stream_interval.value_or(context.settings.stream_interval);
   for (NativeItem& item : request.items) {
     answer.logprobs.push_back({item.params.logprobs.enabled, item.text_in_logprobs});

@@ -45,6 +45,7 @@ struct ApiSettings {
   std::optional<std::string> api_key, admin_api_key;
   std::vector<std::string> cors_allow_origins;
   bool enable_metrics = false;
+  bool decode_graphs = true;  ///< where there is a GPU
   bool log_requests = false;
   int log_requests_level = 2;
   bool log_requests_json = false;

@@ -389,6 +389,38 @@ void read_model_flags(const Values& values, ServerOptions& o) {
   o.allow_auto_truncate = values.on("--allow-auto-truncate");
 }
 
+/// SGLang's rule for buckets of lengths: "default", "tse MIDDLE BASE COUNT" (two-sided exponential) or "custom
+/// BOUND...".
+Result<std::vector<double>> length_buckets(std::string_view flag, const std::vector<std::string>& rule) {
+  const auto bad = [&](std::string_view what) {
+    return Error{Errc::kInvalidArgument, str_cat("argument ", flag, ": ", what)};
+  };
+  if (rule.empty() || (rule[0] == "default" && rule.size() == 1)) return std::vector<double>{};
+  std::vector<double> numbers;
+  for (size_t i = 1; i < rule.size(); ++i) {
+    double number = 0;
+    if (!parse_float(rule[i], number) || !std::isfinite(number)) return bad(str_cat("not a number: '", rule[i], "'"));
+    numbers.push_back(number);
+  }
+  constexpr double kMaxBuckets = 1000;
+  if (rule[0] == "tse") {
+    if (numbers.size() != 3 || numbers[1] <= 1 || numbers[2] < 1 || numbers[2] > kMaxBuckets)
+      return bad("tse takes MIDDLE, BASE above 1 and COUNT up to 1000");
+    const double middle = numbers[0], base = numbers[1];
+    const int half = static_cast<int>(std::ceil(numbers[2] / 2));
+    numbers = {middle};
+    for (double i = 1, distance = base; i <= half && std::isfinite(distance); ++i, distance *= base) {
+      numbers.push_back(middle + distance);
+      numbers.push_back(std::max(0.0, middle - distance));
+    }
+  } else if (rule[0] != "custom" || numbers.empty() || static_cast<double>(numbers.size()) > kMaxBuckets) {
+    return bad("must be 'default', 'tse MIDDLE BASE COUNT' or 'custom BOUND ...'");
+  }
+  std::sort(numbers.begin(), numbers.end());
+  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+  return numbers;
+}
+
 void read_server_flags(const Values& values, ServerOptions& o) {
   o.host = values.text("--host");
   o.port = values.integer("--port");
@@ -403,6 +435,7 @@ void read_server_flags(const Values& values, ServerOptions& o) {
   o.bucket_time_to_first_token = values.numbers("--bucket-time-to-first-token");
   o.bucket_inter_token_latency = values.numbers("--bucket-inter-token-latency");
   o.bucket_e2e_request_latency = values.numbers("--bucket-e2e-request-latency");
+  o.collect_tokens_histogram = values.on("--collect-tokens-histogram");
   o.decode_log_interval = values.integer("--decode-log-interval");
   o.skip_server_warmup = values.on("--skip-server-warmup");
   o.watchdog_timeout_s = *values.maybe_number("--watchdog-timeout");
@@ -434,6 +467,8 @@ void read_scheduling_flags(const Values& values, ServerOptions& o) {
   if (const auto seed = values.maybe_long("--random-seed")) o.random_seed = static_cast<uint64_t>(*seed);
   o.device = device_from(values.text("--device"));
   o.base_gpu_id = values.integer("--base-gpu-id");
+  o.decode_graphs = !values.on("--disable-decode-cuda-graph") &&
+                    values.maybe_text("--cuda-graph-backend-decode").value_or("") != "disabled";
   o.cpu_threads = values.maybe_integer("--cpu-threads");
   o.tp_size = values.integer("--tp-size");
   o.dp_size = values.integer("--dp-size");
@@ -490,6 +525,10 @@ Result<ServerOptions> to_options(const Given& given) {
   read_model_flags(values, o);
   read_server_flags(values, o);
   read_scheduling_flags(values, o);
+  for (auto [flag, buckets] : {std::pair("--prompt-tokens-buckets", &o.prompt_tokens_buckets),
+                               std::pair("--generation-tokens-buckets", &o.generation_tokens_buckets)}) {
+    CARAT_TRY(*buckets, length_buckets(flag, values.texts(flag)));
+  }
   CARAT_TRY_VOID(check_together(o));
   return o;
 }

@@ -82,6 +82,8 @@ struct ServerOptions {
   bool log_requests_json = false;
   bool enable_metrics = false;
   std::vector<double> bucket_time_to_first_token, bucket_inter_token_latency, bucket_e2e_request_latency;
+  bool collect_tokens_histogram = false;
+  std::vector<double> prompt_tokens_buckets, generation_tokens_buckets;  ///< empty: the defaults
   int decode_log_interval = 40;
   bool skip_server_warmup = false;
   double watchdog_timeout_s = 300;
@@ -111,6 +113,7 @@ struct ServerOptions {
   // Devices
   DeviceChoice device = DeviceChoice::kAuto;
   int base_gpu_id = 0;
+  bool decode_graphs = true;
   std::optional<int> cpu_threads;
   int tp_size = 1, dp_size = 1, ep_size = 1;
   // Speculation

@@ -139,6 +139,7 @@ Result<RunnerPlan> make_gpu(const ServerOptions& options, int gpu, const LoadedM
   cuda.max_slots = options.max_running_requests.value_or(kGpuSlots);
   cuda.max_step_tokens = std::min(options.max_prefill_tokens, kGpuStepTokens) + cuda.max_slots;
   cuda.max_context = model.context_length;
+  cuda.graphs = options.decode_graphs;
   cuda.suppressed_token_ids = model.config.generation.suppress_token_ids;
   CARAT_TRY(auto runner, CudaRunner::create(model.config, model.weights, weight_seed(options), cuda));
   const CudaBudget& budget = runner->budget();

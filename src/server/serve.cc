@@ -128,8 +128,15 @@ class Server {
   /// Configuration, tokenizer and port: what can go wrong soon goes wrong first.
   Result<void> open() {
     CARAT_TRY(model_, open_model(options_));
-    const MetricBuckets buckets{options_.bucket_time_to_first_token, options_.bucket_inter_token_latency,
-                                options_.bucket_e2e_request_latency};
+    MetricBuckets buckets{options_.bucket_time_to_first_token,
+                          options_.bucket_inter_token_latency,
+                          options_.bucket_e2e_request_latency,
+                          {},
+                          {}};
+    if (options_.collect_tokens_histogram) {
+      buckets.prompt_tokens = options_.prompt_tokens_buckets;
+      buckets.generation_tokens = options_.generation_tokens_buckets;
+    }
     api_ = std::make_unique<Api>(api_settings(options_, model_, launch_command_), registry_, buckets);
     CARAT_TRY(http_, HttpServer::start(http_options(options_), api_->handler()));
     api_->attach_server(*http_);

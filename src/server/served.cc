@@ -48,6 +48,7 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   s.admin_api_key = o.admin_api_key;
   s.cors_allow_origins = o.cors_allow_origins;
   s.enable_metrics = o.enable_metrics;
+  s.decode_graphs = o.decode_graphs;
   s.log_requests = o.log_requests;
   s.log_requests_level = o.log_requests_level;
   s.log_requests_json = o.log_requests_json;

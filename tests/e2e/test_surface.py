@@ -282,6 +282,48 @@ class Administration(unittest.TestCase):
         self.assertRegex(text, r'# TYPE sglang_num_running_reqs gauge\nsglang_num_running_reqs\{dp_rank="0"\} \d+\n')
         self.assertIn('sglang_memory_token_capacity{dp_rank="0"} ', text)
 
+    def metric(self, server, line):
+        for text in server.get("/metrics").text.splitlines():
+            if text.startswith("sglang:" + line + " ") or text.startswith("sglang:" + line + "{"):
+                return float(text.rsplit(" ", 1)[1])
+        self.fail(line)
+
+    def test_metrics_by_sample(self):
+        with Server("--enable-metrics", "--skip-server-warmup", "--served-model-name", "m", "--collect-tokens-histogram",
+                    "--generation-tokens-buckets", "custom", "1", "5", script=self.SCRIPT) as server:
+            server.post("/v1/completions", {"prompt": ["say-hello", "x"], "n": 2, "max_tokens": 5})
+            label = '{model_name="m"}'
+            self.assertEqual(self.metric(server, "num_requests_total" + label), 4)
+            self.assertEqual(self.metric(server, "generation_tokens_total" + label), 20)
+            for name, count in (("e2e_request_latency_seconds", 4), ("request_time_per_output_token_seconds", 4),
+                                ("time_to_first_token_seconds", 4), ("inter_token_latency_seconds", 16),
+                                ("queue_time_seconds", 2), ("prompt_tokens_histogram", 2)):
+                self.assertEqual(self.metric(server, f"{name}_count" + label), count, name)
+            self.assertEqual(self.metric(server, 'generation_tokens_histogram_bucket{model_name="m",le="5.0"}'), 4)
+            for stage in ("tokenize", "prefill_waiting", "prefill_forward", "decode_loop"):
+                self.metric(server, 'per_stage_req_latency_seconds_count{model_name="m",stage="%s"}' % stage)
+            engine = 'model_name="m",engine_type="unified",tp_rank="0",pp_rank="0"'
+            self.assertEqual(self.metric(server, 'realtime_tokens_total{%s,mode="decode"}' % engine), 20)
+            server.post("/generate", {"text": "say-hello", "log_metrics": False})
+            self.assertEqual(self.metric(server, "num_requests_total" + label), 4)
+
+    def test_every_metric_of_the_list(self):
+        text = self.server.get("/metrics").text
+        for name in ("num_running_reqs num_queue_reqs num_used_tokens max_total_num_tokens token_usage gen_throughput "
+                     "cache_hit_rate full_token_usage swa_token_usage num_grammar_queue_reqs num_retracted_reqs "
+                     "num_paused_reqs utilization is_cuda_graph page_size num_pages context_len startup_time_seconds "
+                     "startup_cuda_graph_time_seconds weight_memory_usage_gb kv_cache_memory_usage_gb "
+                     "graph_memory_usage_gb max_total_num_tokens_swa kv_available_tokens kv_evictable_tokens "
+                     "kv_used_tokens swa_available_tokens swa_evictable_tokens swa_used_tokens "
+                     "num_retracted_input_tokens_total num_retracted_output_tokens_total evicted_tokens_total "
+                     "realtime_tokens_total").split():
+            self.assertRegex(text, r'sglang:%s\{model_name="[^"]*",engine_type="unified",tp_rank="0",pp_rank="0"' % name)
+        for name in ("prompt_tokens_total generation_tokens_total num_requests_total num_aborted_requests_total "
+                     "cached_tokens_total time_to_first_token_seconds_bucket inter_token_latency_seconds_bucket "
+                     "e2e_request_latency_seconds_bucket queue_time_seconds_bucket "
+                     "request_time_per_output_token_seconds_bucket per_stage_req_latency_seconds_bucket").split():
+            self.assertRegex(text, r'sglang:%s\{model_name="' % name)
+
     def test_what_is_not_there(self):
         for path in ("/open_session", "/close_session"):
             answer = self.server.post(path, {})
