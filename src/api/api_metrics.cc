@@ -50,6 +50,8 @@ ApiMetrics::ApiMetrics(MetricsRegistry& r, const std::string& model_name, const 
       requests_(r.counter("sglang:num_requests_total", "Requests finished.", {{"model_name", model_name}})),
       aborted_requests_(
           r.counter("sglang:num_aborted_requests_total", "Requests aborted.", {{"model_name", model_name}})),
+      structured_requests_(
+          r.counter("sglang:num_so_requests_total", "Requests whose answer has a form.", {{"model_name", model_name}})),
       time_to_first_token_(r.histogram("sglang:time_to_first_token_seconds", "Time to the first token in seconds.",
                                        given_or(buckets.time_to_first_token, kFirstToken),
                                        {{"model_name", model_name}})),
@@ -87,9 +89,11 @@ void ApiMetrics::count_tokens(bool first, double gap_s, size_t num_tokens) {
   inter_token_latency_.observe(gap_s / static_cast<double>(num_tokens), num_tokens);
 }
 
-void ApiMetrics::count_sample(const Sample& sample, const SampleTimes& times, bool aborted) {
+void ApiMetrics::count_sample(const Prompt& prompt, const Sample& sample, const SampleTimes& times, bool aborted) {
   requests_.add();
   if (aborted || (sample.end && sample.end->reason == FinishReason::kAbort)) aborted_requests_.add();
+  const AnswerForm& form = prompt.prepared.params.form;
+  if (form.answer || form.calls_required) structured_requests_.add();
   const double num_tokens = static_cast<double>(sample.tokens.size());
   generation_tokens_.add(num_tokens);
   if (generation_lengths_) generation_lengths_->observe(num_tokens);

@@ -31,7 +31,7 @@ class ApiMetrics {
 
   /// `num_tokens` tokens of a sample have arrived `gap_s` seconds after those before, or after the request.
   void count_tokens(bool first, double gap_s, size_t num_tokens);
-  void count_sample(const Sample& sample, const SampleTimes& times, bool aborted);
+  void count_sample(const Prompt& prompt, const Sample& sample, const SampleTimes& times, bool aborted);
   void count_prompt(const Prompt& prompt);
 
   const GrammarMetrics grammar;
@@ -46,6 +46,7 @@ class ApiMetrics {
   Counter& cached_tokens_;
   Counter& requests_;
   Counter& aborted_requests_;
+  Counter& structured_requests_;
   Histogram& time_to_first_token_;
   Histogram& inter_token_latency_;
   Histogram& e2e_latency_;

@@ -203,7 +203,7 @@ void GenerationJob::count(bool aborted) {
     for (size_t j = 0; j < prompts_[i].samples.size(); ++j) {
       SampleTimes& times = runs_[i].samples[j].times;
       if (!prompts_[i].samples[j].end) times.ended = std::chrono::steady_clock::now();
-      context_.metrics->count_sample(prompts_[i].samples[j], times, aborted);
+      context_.metrics->count_sample(prompts_[i], prompts_[i].samples[j], times, aborted);
     }
   }
 }

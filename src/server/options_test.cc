@@ -278,7 +278,8 @@ TEST(Options, EveryFlagOfTheSpecificationHasItsMark) {
                                       "--cuda-graph-bs",
                                       "--cuda-graph-bs-decode",
                                       "--disable-cuda-graph-padding",
-                                      "--cuda-graph-backend-prefill"};
+                                      "--cuda-graph-backend-prefill",
+                                      "--constrained-json-whitespace-pattern"};
   const auto flags = flags_of_the_specification(file);
   EXPECT_GT(flags.size(), 200u);
   for (const auto& [name, mark] : flags) {

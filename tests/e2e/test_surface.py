@@ -318,7 +318,7 @@ class Administration(unittest.TestCase):
                      "num_retracted_input_tokens_total num_retracted_output_tokens_total evicted_tokens_total "
                      "realtime_tokens_total").split():
             self.assertRegex(text, r'sglang:%s\{model_name="[^"]*",engine_type="unified",tp_rank="0",pp_rank="0"' % name)
-        for name in ("prompt_tokens_total generation_tokens_total num_requests_total num_aborted_requests_total "
+        for name in ("prompt_tokens_total generation_tokens_total num_requests_total num_so_requests_total num_grammar_total num_aborted_requests_total "
                      "cached_tokens_total time_to_first_token_seconds_bucket inter_token_latency_seconds_bucket "
                      "e2e_request_latency_seconds_bucket queue_time_seconds_bucket "
                      "request_time_per_output_token_seconds_bucket per_stage_req_latency_seconds_bucket").split():
