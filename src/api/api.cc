@@ -63,6 +63,7 @@ std::span<const Api::Impl::Route> Api::Impl::routes() {
       {"/invocations", "POST", &I::chat, kOpenAi, false, true},
       {"/v1/completions", "POST", &I::completions, kOpenAi, false, true},
       {"/generate", "POST PUT", &I::native, kNative, false, true},
+      {"/vertex_generate", "POST", &I::vertex, kNative, false, true},
       {"/v1/models", "GET", &I::models, kOpenAi, false, true},
       {"/v1/models/*", "GET", &I::model_card, kOpenAi, false, true},
       {"/health", "GET HEAD", &I::health},

@@ -76,6 +76,9 @@ struct Api::Impl {
   void native(HttpRequest request, ReplyPtr reply) {
     generate_with(&prepare_native, ErrorStyle::kNative, std::move(request), std::move(reply));
   }
+  void vertex(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_vertex, ErrorStyle::kNative, std::move(request), std::move(reply));
+  }
   void generate_with(Prepare prepare, ErrorStyle style, HttpRequest request, ReplyPtr reply);
   /// Runs `work` on a prep thread, or answers 503.
   void on_prep(ErrorStyle style, const ReplyPtr& reply, std::function<void()> work);

@@ -143,6 +143,26 @@ Result<NativeItem> parse_item(const Json& body, PromptInput prompt, size_t i, bo
 
 }  // namespace
 
+Result<Json> vertex_to_native(const Json& body) {
+  JsonFields fields(body, "");
+  const Json* parameters = fields.object("parameters");
+  const Json* instances = fields.find("instances");
+  CARAT_TRY_VOID(fields.status());
+  if (!instances || !instances->is_array() || instances->size() == 0)
+    return bad("instances: Input should be a list with at least one object");
+  Json native = parameters ? *parameters : Json::object();
+  const std::string_view key = instances->as_array().front().find("input_ids") ? "input_ids" : "text";
+  Json prompts = Json::array();
+  for (const Json& instance : instances->as_array()) {
+    const Json* prompt = instance.is_object() ? instance.find(key) : nullptr;
+    if (!prompt) return bad(str_cat("instances.", prompts.size(), ".", key, ": Field required"));
+    prompts.push_back(*prompt);
+  }
+  native.set(key, std::move(prompts));
+  native.set("stream", false);
+  return native;
+}
+
 bool native_streams(const Json& body) {
   const Json* stream = body.find("stream");
   return stream && stream->is_bool() && stream->as_bool();

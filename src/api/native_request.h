@@ -27,6 +27,9 @@ struct NativeRequest {
   RequestIdentity identity;  ///< without rid: see NativeItem
 };
 
+/// Google Vertex' form of a batch, {"instances": [{"text"}...], "parameters": {...}}, as a /generate body. Errors:
+/// kInvalidArgument.
+Result<Json> vertex_to_native(const Json& body);
 /// The body's `stream`, as far as it can be told: decides the form of errors.
 bool native_streams(const Json& body);
 /// The sampling_params of prompt `i`; null where there are none.

@@ -182,10 +182,12 @@ class NativeBodyWriter final : public AnswerWriter {
   ErrorStyle error_style() const override { return ErrorStyle::kNative; }
 
   void write_end(std::span<const Prompt> prompts, std::string& out) override {
+    if (options_.predictions) out += R"({"predictions":)";
     if (options_.list) out += '[';
     for (const Prompt& prompt : prompts)
       for (const Sample& sample : prompt.samples) write_sample(prompt, sample, out);
     if (options_.list) out += ']';
+    if (options_.predictions) out += '}';
   }
 
  private:

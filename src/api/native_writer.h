@@ -19,6 +19,7 @@ struct NativeAnswerOptions {
   bool list = false;  ///< a batch or n > 1: an array, and `index` in events
   bool return_prompt_ids = false;
   std::vector<NativeLogprobs> logprobs;  ///< per prompt
+  bool predictions = false;              ///< the answer stands in {"predictions": ...}; not with streams
 };
 
 std::unique_ptr<AnswerWriter> make_native_writer(WriterContext context, NativeAnswerOptions options);

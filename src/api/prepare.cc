@@ -261,7 +261,10 @@ Result<PreparedGeneration> prepare_completion(const PrepareContext& context, con
   return out;
 }
 
-Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage) {
+namespace {
+
+Result<PreparedGeneration> prepare_native_as(const PrepareContext& context, const Json& body, RequestStage& stage,
+                                             NativeAnswerOptions answer) {
   stage = RequestStage::kSchema;
   CARAT_TRY(const auto defaults, defaults_for(context, {}, 128));
   CARAT_TRY(auto request, parse_native_request(body, defaults));
@@ -273,7 +276,6 @@ Result<PreparedGeneration> prepare_native(const PrepareContext& context, const J
     CARAT_TRY_VOID(read_thinking_budget(body, form));
   }
   PreparedGeneration out;
-  NativeAnswerOptions answer;
   answer.stream = request.stream;
   answer.list = request.batch || request.items.front().params.n > 1;
   answer.return_prompt_ids = request.return_prompt_ids;
@@ -288,6 +290,20 @@ Result<PreparedGeneration> prepare_native(const PrepareContext& context, const J
   }
   out.writer = make_native_writer(writer_context(context), std::move(answer));
   return out;
+}
+
+}  // namespace
+
+Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  return prepare_native_as(context, body, stage, {});
+}
+
+Result<PreparedGeneration> prepare_vertex(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  stage = RequestStage::kSchema;
+  CARAT_TRY(const auto native, vertex_to_native(body));
+  NativeAnswerOptions answer;
+  answer.predictions = true;
+  return prepare_native_as(context, native, stage, std::move(answer));
 }
 
 }  // namespace carat

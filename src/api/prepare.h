@@ -28,6 +28,7 @@ Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json
 Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage);
+Result<PreparedGeneration> prepare_vertex(const PrepareContext& context, const Json& body, RequestStage& stage);
 
 /// The messages, tools and switches of a chat body. `add_generation_prompt`: of /tokenize, see ChatParseOptions.
 Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& body,

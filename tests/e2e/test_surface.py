@@ -117,6 +117,16 @@ class Extras(unittest.TestCase):
             self.assertEqual(answer.status, 400)
             self.assertIn(message, answer.json["message"])
 
+    def test_vertex(self):
+        answer = self.server.post("/vertex_generate", {"instances": [{"text": "say-hello"}, {"text": "x"}],
+                                                       "parameters": {"sampling_params": {"max_new_tokens": 5}}}).json
+        self.assertEqual([a["text"] for a in answer["predictions"]], ["Hello", "defau"])
+        answer = self.server.post("/vertex_generate", {"instances": [{"input_ids": self.ids("say-hello")}]}).json
+        self.assertEqual(answer["predictions"][0]["text"], HELLO)
+        for bad in ({}, {"instances": []}, {"instances": [1]}, {"instances": [{"text": "x"}, {}]},
+                    {"instances": [{"text": "x"}], "parameters": 1}):
+            self.assertEqual(self.server.post("/vertex_generate", bad).status, 400)
+
     def test_routing_headers(self):
         for value, status in (("0", 200), (" 3 ", 200), ("x", 400)):
             answer = self.server.post("/v1/completions", {"prompt": "x"}, headers={"X-Data-Parallel-Rank": value})
@@ -128,6 +138,93 @@ class Extras(unittest.TestCase):
             sglext = server.chat("say-hello").json["sglext"]
             self.assertEqual(sglext["output_ids"], [self.ids(HELLO) + [EOT]])
             self.assertEqual(sglext["input_ids"], self.prompt_ids("say-hello"))
+
+
+class Flags(unittest.TestCase):
+    """Flags that change what requests get."""
+
+    def test_streams(self):
+        with Server("--stream-response-default-include-usage", "--incremental-streaming-output", "--weight-version", "w7",
+                    "--stream-interval", "4", script=[{"match": "", "text": HELLO, "ms_per_step": 5}]) as server:
+            events = server.chat("say-hello", stream=True).events()
+            self.assertEqual((events[-1]["choices"], events[-1]["usage"]["completion_tokens"]), ([], len(HELLO) + 1))
+            self.assertEqual(server.post("/v1/completions", {"prompt": "x", "stream": True}).events()[-1]["choices"], [])
+            self.assertEqual(server.chat("say-hello").json["metadata"], {"weight_version": "w7"})
+            body = {"text": "say-hello", "stream": True, "return_logprob": True}
+            events = server.post("/generate", body).events()
+            self.assertEqual("".join(e["text"] for e in events), HELLO)
+            ids = [i for e in events for i in e["output_ids"]]
+            self.assertEqual(len(ids), len(HELLO) + 1)
+            logprobs = [x for e in events for x in e["meta_info"]["output_token_logprobs"]]
+            self.assertEqual([x[1] for x in logprobs], ids)
+            self.assertTrue(all(len(e["output_ids"]) >= 4 for e in events[1:-1]), "tokens per chunk")
+            each = server.post("/generate", {**body, "sampling_params": {"stream_interval": 1}}).events()
+            self.assertGreater(len(each), len(events))
+
+    def test_sampling_defaults(self):
+        preferred = {"max_new_tokens": 3, "stop_token_ids": [1], "temperature": 0.25}
+        with Server("--preferred-sampling-params", json.dumps(preferred), script=SCRIPT) as server:
+            self.assertEqual(server.get("/model_info").json["preferred_sampling_params"], preferred)
+            self.assertEqual(server.chat("say-hello").json["choices"][0]["message"]["content"], "Hel")
+            self.assertEqual(server.chat("say-hello", max_tokens=5).json["choices"][0]["message"]["content"], "Hello")
+            self.assertEqual(server.post("/generate", {"text": "say-hello"}).json["text"], "Hel")
+        with Server("--preferred-sampling-params", '{"no_such": 1}', script=SCRIPT, ready=False) as server:
+            self.assertNotEqual(server.process.wait(60), 0)
+            self.assertTrue(eventually(lambda: "no_such" in "".join(server.log)))
+
+    def test_prefix_cache_by_salt(self):
+        with Server("--enable-cache-report", script=SCRIPT) as server:
+            def cached(**more):
+                body = {"prompt": "long " * 200, "max_tokens": 1, **more}
+                return server.post("/v1/completions", body).json["usage"]["prompt_tokens_details"]["cached_tokens"]
+            self.assertEqual(cached(), 0)
+            self.assertGreater(cached(), 500)
+            for field in ("cache_salt", "extra_key"):
+                self.assertEqual(cached(**{field: "a"}), 0)
+                self.assertGreater(cached(**{field: "a"}), 500)
+                self.assertEqual(cached(**{field: "b"}), 0)
+            self.assertEqual(cached(cache_salt="a", extra_key="a"), 0)
+
+    def test_abort_by_prefix(self):
+        slow = [{"match": "", "text": "step ", "ms_per_step": 5, "finish": "length"}]
+        with Server(script=slow) as server:
+            got = {}
+            def ask(name, body):
+                got[name] = server.post("/generate", {"sampling_params": {"max_new_tokens": 100}, **body}).json
+            threads = [threading.Thread(target=ask, args=a) for a in (
+                ("batch", {"text": ["a", "b"], "rid": "job"}), ("other", {"text": "c", "rid": "another"}))]
+            for thread in threads:
+                thread.start()
+            self.assertTrue(eventually(lambda: server.load()["num_running_reqs"] == 3))
+            self.assertEqual(server.post("/abort_request", {"rid": "job"}).status, 200)
+            for thread in threads:
+                thread.join()
+            reasons = [a["meta_info"]["finish_reason"]["type"] for a in got["batch"]]
+            self.assertEqual(reasons, ["abort", "abort"])
+            self.assertEqual(got["other"]["meta_info"]["finish_reason"]["type"], "length")
+
+    def test_priorities(self):
+        slow = [{"match": "", "text": "step ", "ms_per_step": 2, "finish": "length"}]
+        for flags, first in (((), "high"), (("--schedule-low-priority-values-first",), "low")):
+            with Server("--enable-priority-scheduling", "--max-running-requests", "1", "--disable-priority-preemption",
+                        *flags, script=slow) as server:
+                done = []
+                def ask(name, priority):
+                    server.post("/v1/completions", {"prompt": "x", "max_tokens": 300 if name == "running" else 5,
+                                                    "priority": priority})
+                    done.append(name)
+                threads = []
+                for i, (name, priority) in enumerate((("running", 5), ("low", 1), ("high", 9))):
+                    threads.append(threading.Thread(target=ask, args=(name, priority)))
+                    threads[-1].start()
+                    self.assertTrue(eventually(lambda: server.load()["num_total_reqs"] == i + 1))
+                for thread in threads:
+                    thread.join()
+                self.assertEqual(done[:2], ["running", first])
+        with Server("--abort-on-priority-when-disabled", script=SCRIPT) as server:
+            answer = server.post("/v1/completions", {"prompt": "x", "priority": 1})
+            self.assertEqual(answer.status, 400)
+            self.assertIn("Using priority is disabled for this server.", answer.json["message"])
 
 
 class Logs(unittest.TestCase):
