@@ -101,6 +101,15 @@ class CallConverter final : public SchemaConverter {
     builder_.UpdateRuleBody(kBasicString, marked(RuleRef(kTextRule)));
     builder_.UpdateRuleBody(kKeyRule, Sequence({characters(key_begin, {}), key_tail()}));
     end_with_colon(builder_.GetRuleId(kKeyRule));
+    // XGrammar writes free arrays and objects with spaces.
+    const SchemaSpecPtr any = xgrammar::SchemaSpec::Make(xgrammar::AnySpec{}, "{}", kBasicAny);
+    xgrammar::ArraySpec array;
+    array.additional_items = any;
+    builder_.UpdateRuleBody(kBasicArray, GenerateArray(array, kBasicArray));
+    ObjectSpec object;
+    object.allow_additional_properties = true;
+    object.additional_properties_schema = any;
+    builder_.UpdateRuleBody(kBasicObject, GenerateObject(object, kBasicObject, true));
   }
 
   int32_t GenerateString(const xgrammar::StringSpec& spec, const std::string& rule_name) override {

@@ -1,0 +1,395 @@
+#include "sampling/grammar/grammar_compiler.h"
+
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "base/str.h"
+#include "sampling/constraint_testing.h"
+#include "sampling/token_mask.h"
+
+namespace carat {
+namespace {
+
+using Kind = GrammarSource::Kind;
+using ::testing::HasSubstr;
+using testing::SmallVocabulary;
+
+const SmallVocabulary& vocabulary() {
+  static const SmallVocabulary it;
+  return it;
+}
+
+GrammarCompiler& compiler() {
+  static GrammarCompiler it(vocabulary().grammar(), {.any_whitespace = false});
+  return it;
+}
+
+std::string error_of(Kind kind, std::string text) {
+  const auto made = compiler().compile_now({kind, std::move(text)});
+  return made ? "" : made.error().message;
+}
+std::string schema_error(std::string text) { return error_of(Kind::kJsonSchema, std::move(text)); }
+
+/// Whether `text` is a whole answer. In calls '~' stands for the mark around strings, '$' at the end for the call's
+/// end.
+bool fits(Kind kind, const std::string& source, std::string_view text) {
+  const auto made = compiler().compile_now({kind, source});
+  EXPECT_TRUE(made) << source << ": " << (made ? "" : made.error().message);
+  if (!made) return false;
+  GrammarMatcher matcher(**made);
+  for (const char c : text) {
+    TokenId token = vocabulary().at(c);
+    if (kind == Kind::kCalls && c == '~') token = SmallVocabulary::kMark;
+    if (kind == Kind::kCalls && c == '$') token = SmallVocabulary::kCallClose;
+    if (!matcher.accept(token)) return false;
+  }
+  return matcher.complete();
+}
+bool fits_schema(const std::string& schema, std::string_view text) { return fits(Kind::kJsonSchema, schema, text); }
+bool fits_call(const std::string& schema, std::string_view arguments) {
+  return fits(Kind::kCalls, str_cat(R"([{"name":"f","parameters":)", schema, "}]"), str_cat("call:f", arguments, "$"));
+}
+
+TEST(Grammars, OfEachKind) {
+  EXPECT_TRUE(fits(Kind::kRegex, "[a-c]+x?", "abcx"));
+  EXPECT_FALSE(fits(Kind::kRegex, "[a-c]+x?", "abcxx"));
+  EXPECT_TRUE(fits(Kind::kEbnf, "root ::= item (\",\" item)*\nitem ::= [0-9]+", "12,3"));
+  EXPECT_FALSE(fits(Kind::kEbnf, "root ::= item (\",\" item)*\nitem ::= [0-9]+", "12,"));
+  EXPECT_TRUE(fits(Kind::kAnyJson, "", R"({"a": [1, null, {"b": true}]})"));
+  EXPECT_FALSE(fits(Kind::kAnyJson, "", "[]"));
+  for (const char* tag :
+       {R"({"structures":[{"begin":"<f>","schema":{"type":"integer"},"end":"</f>"}],"triggers":["<f"]})",
+        R"({"type":"structural_tag","format":{"type":"triggered_tags","triggers":["<f"],"tags":[{"begin":"<f>",)"
+        R"("content":{"type":"json_schema","json_schema":{"type":"integer"}},"end":"</f>"}]}})"}) {
+    EXPECT_TRUE(fits(Kind::kStructuralTag, tag, "free <f>12</f> text"));
+    EXPECT_FALSE(fits(Kind::kStructuralTag, tag, "free <f>a</f>"));
+  }
+}
+
+TEST(Grammars, MarkersAreNoText) {
+  const auto made = compiler().compile_now({Kind::kRegex, ".*"});
+  ASSERT_TRUE(made);
+  GrammarMatcher matcher(**made);
+  std::vector<uint32_t> mask(static_cast<size_t>(num_mask_words(vocabulary().size())));
+  matcher.fill_mask(mask);
+  for (TokenId t = 0; t < SmallVocabulary::kLabel; ++t) EXPECT_FALSE(mask_has(mask, t)) << t;
+  EXPECT_TRUE(mask_has(mask, vocabulary().at('~')));
+}
+
+TEST(Schemas, Objects) {
+  const std::string closed =
+      R"({"type":"object","properties":{"b":{"type":"integer"},"a":{"type":"null"}},"required":["b"]})";
+  EXPECT_TRUE(fits_schema(closed, R"({"b": 1})"));
+  EXPECT_TRUE(fits_schema(closed, R"({"b": 1, "a": null})")) << "in their order";
+  EXPECT_FALSE(fits_schema(closed, R"({"a": null})"));
+  EXPECT_FALSE(fits_schema(closed, R"({"b": 1, "c": 2})"));
+  EXPECT_TRUE(fits_schema(R"({"type":"object","title":"anything"})", R"({"x": {"y": []}})"));
+  EXPECT_TRUE(fits_schema(R"({"type":"object","additionalProperties":{"type":"integer"}})", R"({"x": 1, "y": 2})"));
+  EXPECT_FALSE(fits_schema(R"({"type":"object","additionalProperties":{"type":"integer"}})", R"({"x": true})"));
+  EXPECT_TRUE(fits_schema(R"({"type":"object","patternProperties":{"x[0-9]":{"type":"boolean"}}})", R"({"x1": true})"));
+  EXPECT_FALSE(
+      fits_schema(R"({"type":"object","patternProperties":{"x[0-9]":{"type":"boolean"}}})", R"({"y1": true})"));
+  EXPECT_TRUE(fits_schema(R"({"required":["k"]})", R"({"k": [1]})")) << "undeclared, but required";
+  EXPECT_FALSE(fits_schema(R"({"required":["k"]})", "{}"));
+  const std::string dependent =
+      R"({"properties":{"a":{"type":"null"},"b":{"type":"null"}},"dependentRequired":{"a":["b"]}})";
+  EXPECT_FALSE(fits_schema(dependent, R"({"a": null})"));
+  EXPECT_TRUE(fits_schema(dependent, R"({"a": null, "b": null})"));
+}
+
+/// XGrammar's own reader takes these two for one, since it looks past descriptions.
+TEST(Schemas, PropertiesMayBeNamedLikeAnnotations) {
+  const std::string schema = R"({"prefixItems":[{"properties":{"title":{"type":"integer"}},"required":["title"]},)"
+                             R"({"properties":{"title":{"type":"null"}},"required":["title"]}]})";
+  EXPECT_TRUE(fits_schema(schema, R"([{"title": 1}, {"title": null}])"));
+  EXPECT_FALSE(fits_schema(schema, R"([{"title": 1}, {"title": 1}])"));
+}
+
+TEST(Schemas, ArraysStringsAndNumbers) {
+  EXPECT_TRUE(fits_schema(R"({"type":"array","items":{"type":"integer"},"minItems":1,"maxItems":2})", "[1, 2]"));
+  EXPECT_FALSE(fits_schema(R"({"type":"array","items":{"type":"integer"},"minItems":1,"maxItems":2})", "[]"));
+  EXPECT_FALSE(fits_schema(R"({"type":"array","items":{"type":"integer"},"minItems":1,"maxItems":2})", "[1, 2, 3]"));
+  EXPECT_TRUE(
+      fits_schema(R"({"type":"array","prefixItems":[{"const":"a"},{"type":"integer"}],"items":false})", R"(["a", 1])"));
+  EXPECT_TRUE(
+      fits_schema(R"({"type":"array","items":[{"const":"a"}],"additionalItems":{"type":"null"}})", R"(["a", null])"));
+  EXPECT_FALSE(fits_schema(R"({"type":"array","contains":{"const":1}})", "[]")) << "narrower: all are such";
+  EXPECT_TRUE(fits_schema(R"({"type":"array","contains":{"const":1}})", "[1, 1]"));
+  EXPECT_TRUE(fits_schema(R"({"type":"string","pattern":"a{2}"})", R"("aa")"));
+  EXPECT_TRUE(fits_schema(R"({"type":"string","format":"date"})", R"("2026-11-25")"));
+  EXPECT_FALSE(fits_schema(R"({"type":"string","format":"date"})", R"("2026-13-45")"));
+  const std::string length = R"({"type":"string","minLength":2,"maxLength":3})";
+  EXPECT_TRUE(fits_schema(length, R"("ab")") && fits_schema(length, R"("a\n\"")"));
+  EXPECT_FALSE(fits_schema(length, R"("a")") || fits_schema(length, R"("abcd")") || fits_schema(length, "\"a\nb\""));
+  EXPECT_TRUE(fits_schema(R"({"type":"string"})", R"("\u00e9 \\ \"")"));
+  EXPECT_FALSE(fits_schema(R"({"type":"string"})", R"("\ud83d")")) << "half of a pair";
+  for (const char* ok : {"1", "3", "12"})
+    EXPECT_TRUE(fits_schema(R"({"type":"integer","minimum":1,"exclusiveMaximum":13})", ok));
+  for (const char* bad : {"0", "13", "1.0", "-1"})
+    EXPECT_FALSE(fits_schema(R"({"type":"integer","minimum":1,"exclusiveMaximum":13})", bad));
+  EXPECT_FALSE(fits_schema(R"({"type":"integer","minimum":0.5,"maximum":1.5})", "0"));
+  EXPECT_TRUE(fits_schema(R"({"type":"integer","minimum":0.5,"maximum":1.5})", "1"));
+  EXPECT_FALSE(fits_schema(R"({"type":"integer","minimum":3,"exclusiveMinimum":true})", "3")) << "draft 4";
+  EXPECT_TRUE(fits_schema(R"({"type":"integer","multipleOf":3})", "-9"));
+  EXPECT_FALSE(fits_schema(R"({"type":"integer","multipleOf":3})", "10"));
+  EXPECT_TRUE(fits_schema(R"({"type":"integer","multipleOf":5,"minimum":7})", "10"));
+  EXPECT_FALSE(fits_schema(R"({"type":"integer","multipleOf":5,"minimum":7})", "5"));
+  EXPECT_FALSE(fits_schema(R"({"type":"number","multipleOf":2})", "1.5"));
+  EXPECT_TRUE(fits_schema(R"({"type":"number"})", "-1.5e10"));
+  EXPECT_FALSE(fits_schema(R"({"type":"number"})", "1e999")) << "infinity to whoever reads it";
+  EXPECT_TRUE(fits_schema(R"({"type":"number","minimum":0,"maximum":1})", "0.25"));
+  EXPECT_FALSE(fits_schema(R"({"type":"number","minimum":0,"maximum":1})", "1.5"));
+}
+
+TEST(Schemas, AlternativesAndTheirSiblings) {
+  EXPECT_TRUE(fits_schema(R"({"type":["integer","null"]})", "null"));
+  EXPECT_TRUE(fits_schema(R"({"enum":[1,"a",{"k":[true]}]})", R"({"k":[true]})"));
+  EXPECT_FALSE(fits_schema(R"({"type":"string","enum":[1,"a"]})", "1"));
+  const std::string siblings = R"({"type":"object","properties":{"t":{"type":"string"}},"required":["t"],"anyOf":[)"
+                               R"({"properties":{"a":{"type":"integer"}},"required":["a"]},)"
+                               R"({"properties":{"b":{"type":"null"}},"required":["b"]}]})";
+  EXPECT_TRUE(fits_schema(siblings, R"({"t": "x", "a": 1})") && fits_schema(siblings, R"({"t": "x", "b": null})"));
+  EXPECT_FALSE(fits_schema(siblings, R"({"a": 1})") || fits_schema(siblings, R"({"t": "x"})") ||
+               fits_schema(siblings, "1"));
+  const std::string all = R"({"allOf":[{"properties":{"a":{"type":"number","minimum":1}},"required":["a"]},)"
+                          R"({"properties":{"a":{"type":"integer","maximum":3},"b":{"type":"null"}}}]})";
+  EXPECT_TRUE(fits_schema(all, R"({"a": 2})") && fits_schema(all, R"({"a": 3, "b": null})"));
+  EXPECT_FALSE(fits_schema(all, R"({"a": 4})") || fits_schema(all, R"({"a": 1.5})") || fits_schema(all, "{}"));
+  EXPECT_FALSE(fits_schema(R"({"anyOf":[{"type":"string","const":1},{"type":"null"}]})", "1"))
+      << "an alternative that contradicts itself is none";
+  EXPECT_TRUE(fits_schema(R"({"oneOf":[{"const":"a"},{"const":"b"}]})", R"("b")"));
+  EXPECT_TRUE(fits_schema("true", "[1]") && fits_schema("{}", "[1]"));
+}
+
+TEST(Schemas, References) {
+  const std::string list = R"({"$ref":"#/$defs/n","$defs":{"n":{"type":"object","properties":{"v":{"type":"integer"},)"
+                           R"("next":{"anyOf":[{"$ref":"#/$defs/n"},{"type":"null"}]}},"required":["v","next"]}}})";
+  EXPECT_TRUE(fits_schema(list, R"({"v": 1, "next": {"v": 2, "next": null}})"));
+  EXPECT_FALSE(fits_schema(list, R"({"v": 1, "next": {"v": 2}})"));
+  EXPECT_TRUE(fits_schema(R"({"definitions":{"a/b":{"const":1}},"$ref":"#/definitions/a~1b","description":"x"})", "1"));
+  EXPECT_TRUE(fits_schema(R"({"items":{"$ref":"#"},"type":"array"})", "[[], [[]]]"));
+  EXPECT_TRUE(fits_schema(R"({"$defs":{"a":{"type":"integer"}},"$ref":"#/$defs/a","minimum":5})", "7"));
+  EXPECT_FALSE(fits_schema(R"({"$defs":{"a":{"type":"integer"}},"$ref":"#/$defs/a","minimum":5})", "4"));
+}
+
+TEST(Schemas, ErrorsNameThePlace) {
+  EXPECT_THAT(schema_error("{"), HasSubstr("JSON"));
+  EXPECT_EQ(schema_error("[]"), "schema: a schema must be an object or a boolean, got array");
+  EXPECT_EQ(schema_error(R"({"properties":{"a":{"type":"strin"}}})"), "schema.a: unknown type 'strin'");
+  EXPECT_EQ(schema_error(R"({"items":{"$ref":"#/nowhere"}})"), "schema[]: $ref '#/nowhere' leads nowhere");
+  EXPECT_THAT(schema_error(R"({"$ref":"http://example.com"})"), HasSubstr("$ref must be '#' or begin with '#/'"));
+  EXPECT_THAT(schema_error(R"({"type":"integer","minimum":3,"maximum":2})"), HasSubstr("no integer lies between"));
+  EXPECT_THAT(schema_error(R"({"type":"number","exclusiveMinimum":3,"maximum":3})"),
+              HasSubstr("no number lies between"));
+  EXPECT_THAT(schema_error(R"({"type":"string","minLength":3,"maxLength":2})"), HasSubstr("larger than maxLength"));
+  EXPECT_THAT(schema_error(R"({"enum":[]})"), HasSubstr("enum has no value"));
+  EXPECT_THAT(schema_error(R"({"anyOf":[]})"), HasSubstr("not empty"));
+  EXPECT_THAT(schema_error(R"({"anyOf":[{"type":"null"},{"type":"nix"}]})"), HasSubstr("unknown type 'nix'"));
+  EXPECT_THAT(schema_error(R"({"allOf":[{"type":"null"},{"type":"string"}]})"), HasSubstr("contradict"));
+  EXPECT_THAT(schema_error("false"), HasSubstr("false allows no value"));
+  EXPECT_THAT(schema_error(R"({"type":"string","pattern":"(("})"), HasSubstr("parenthesis"));
+  EXPECT_THAT(schema_error(R"({"properties":5})"), HasSubstr("properties must be an object"));
+  EXPECT_THAT(schema_error(R"({"required":["a"],"properties":{},"additionalProperties":false})"),
+              HasSubstr("not allowed"));
+}
+
+TEST(Schemas, Limits) {
+  const auto nested = [](int depth) {
+    std::string text = R"({"type":"integer"})";
+    for (int i = 0; i < depth; ++i) text = R"({"type":"array","items":)" + text + "}";
+    return text;
+  };
+  EXPECT_EQ(schema_error(nested(63)), "");
+  EXPECT_THAT(schema_error(nested(64)), HasSubstr("nested 64 levels deep"));
+  EXPECT_EQ(schema_error(R"({"type":"string","minLength":1000})"), "");
+  EXPECT_THAT(schema_error(R"({"type":"string","minLength":1001})"),
+              HasSubstr("minLength must be at most 1000, got 1001"));
+  EXPECT_EQ(schema_error(R"({"type":"array","minItems":10000})"), "");
+  EXPECT_THAT(schema_error(R"({"type":"array","minItems":10001})"), HasSubstr("minItems must be at most 10000"));
+  EXPECT_THAT(schema_error(R"({"type":"integer","multipleOf":10001})"), HasSubstr("multipleOf must be at most 10000"));
+  EXPECT_THAT(schema_error(R"({"$ref":"#"})"), HasSubstr("no answer can satisfy"));
+  EXPECT_THAT(schema_error(R"({"allOf":[{"$ref":"#"}]})"), HasSubstr("nested 64 levels deep"));
+  // Each alternative of one list with each of the other, 20 times over.
+  std::string product = R"({"type":"object","anyOf":[{"minProperties":1},{"minProperties":2}]})";
+  for (int i = 0; i < 20; ++i)
+    product = str_cat(R"({"allOf":[)", product, R"(,{"anyOf":[{"maxProperties":)", i + 5, R"(},{"maxProperties":)",
+                      i + 50, "}]}]}");
+  EXPECT_THAT(schema_error(product), HasSubstr("too large"));
+}
+
+TEST(Sources, AreBoundedInBytes) {
+  EXPECT_EQ(error_of(Kind::kRegex, "[" + std::string(65000, 'a') + "]"), "");
+  EXPECT_THAT(error_of(Kind::kRegex, std::string(65537, 'a')), HasSubstr("65537 bytes, over the limit of 65536"));
+  EXPECT_THAT(error_of(Kind::kEbnf, std::string(65537, ' ')), HasSubstr("over the limit"));
+  EXPECT_THAT(schema_error(std::string((1 << 20) + 1, ' ')), HasSubstr("over the limit of 1048576"));
+  EXPECT_THAT(error_of(Kind::kCalls, std::string(10 << 20, ' ')), HasSubstr("over the limit"));
+}
+
+TEST(Sources, AutomatonsAreBounded) {
+  GrammarCompiler small(vocabulary().grammar(), {.max_states = 100});
+  EXPECT_TRUE(small.compile_now({Kind::kRegex, "a{10}"}));
+  const auto large = small.compile_now({Kind::kEbnf, "root ::= \"" + std::string(200, 'a') + "\""});
+  ASSERT_FALSE(large);
+  EXPECT_THAT(large.error().message, HasSubstr("states, over the limit of 100"));
+}
+
+TEST(Calls, AreSpelledAsTheModelDoes) {
+  const std::string schema =
+      R"({"type":"object","properties":{"City":{"type":"string"},"days":{"type":"integer"},"at":{"enum":["am","pm",1]},)"
+      R"("o":{"type":"object","properties":{"k":{"type":"array","items":{"type":"string"}}}}},"required":["City"]})";
+  EXPECT_TRUE(fits_call(schema, "{City:~Oslo, \"N\" {,}~,days:2}"));
+  EXPECT_TRUE(fits_call(schema, "{at:~pm~,City:~~,o:{k:[~a~,~b~]}}")) << "by key, letters' case aside";
+  EXPECT_TRUE(fits_call(schema, "{at:1,City:~x~,o:{}}"));
+  EXPECT_FALSE(fits_call(schema, "{City:~x~,at:1}")) << "another order";
+  EXPECT_FALSE(fits_call(schema, "{City:~x~, days:2}")) << "a space";
+  EXPECT_FALSE(fits_call(schema, "{City:Oslo}") || fits_call(schema, "{City:\"Oslo\"}") ||
+               fits_call(schema, "{days:2}"));
+  EXPECT_FALSE(fits_call(schema, "{City:~x~,days:~2~}"));
+  EXPECT_TRUE(fits_call("null", "{}"));
+  EXPECT_FALSE(fits_call("null", "{a:1}"));
+  EXPECT_TRUE(fits_call(R"({"type":"object"})", "{any_key:{x.y-z:[1.5,null,true,~s~]},b:[]}"));
+  EXPECT_TRUE(fits_call(R"({"properties":{"a b":{"const":"c"},"":{"const":1}}})", "{~~:1,~a b~:~c~}"))
+      << "unusual keys have marks";
+  const std::string open = R"({"properties":{"ab":{"type":"null"}},"additionalProperties":{"type":"integer"}})";
+  EXPECT_TRUE(fits_call(open, "{ab:null,a:1,abc:2}"));
+  EXPECT_FALSE(fits_call(open, "{ab:1}"));
+  EXPECT_TRUE(fits_call(R"({"properties":{"v":{"const":{"b":[],"a":{"x":null}}}}})", "{v:{a:{x:null},b:[]}}"));
+  EXPECT_TRUE(fits_call(R"({"properties":{"s":{"type":"string","maxLength":2},"d":{"type":"string","format":"date"}}})",
+                        "{d:~2026-11-25~,s:~ab~}"));
+  EXPECT_FALSE(fits_call(R"({"properties":{"s":{"type":"string","maxLength":2}}})", "{s:~abc~}"));
+}
+
+TEST(Calls, ToolsThatCannotBeCalledAreErrors) {
+  EXPECT_THAT(error_of(Kind::kCalls, "[]"), HasSubstr("tool calls need a tool"));
+  for (const char* name : {"", "a b", "f{", "f("})
+    EXPECT_THAT(error_of(Kind::kCalls, str_cat(R"([{"name":")", name, "\"}]")), HasSubstr("must not be empty or have"))
+        << name;
+  EXPECT_THAT(error_of(Kind::kCalls, R"([{"name":"f"},{"name":"g","parameters":{"properties":{"x":{"type":"y"}}}}])"),
+              HasSubstr("tool 'g': schema.x: unknown type 'y'"));
+  GrammarVocabulary plain = vocabulary().grammar();
+  plain.string_mark.reset();
+  GrammarCompiler without_markers(std::move(plain), {});
+  const auto made = without_markers.compile_now({Kind::kCalls, R"([{"name":"f"}])"});
+  ASSERT_FALSE(made);
+  EXPECT_THAT(made.error().message, HasSubstr("no tokens for tool calls"));
+}
+
+// ---- Threads, cache, time
+
+struct Numbers {
+  Counter asked, hits, aborted;
+  Histogram seconds{{1.0}};
+  GrammarMetrics handles() { return {&asked, &hits, &aborted, &seconds}; }
+};
+
+TEST(Compiler, KeepsGrammarsAndErrors) {
+  Numbers numbers;
+  GrammarCompiler it(vocabulary().grammar(), {}, numbers.handles());
+  const auto first = it.compile_now({Kind::kRegex, "a"}), again = it.compile_now({Kind::kRegex, "a"});
+  EXPECT_EQ(*first, *again);
+  EXPECT_FALSE(it.compile_now({Kind::kEbnf, "a"}));
+  EXPECT_FALSE(it.compile_now({Kind::kEbnf, "a"}));
+  EXPECT_EQ(numbers.asked.value(), 4);
+  EXPECT_EQ(numbers.hits.value(), 2);
+  EXPECT_EQ(numbers.aborted.value(), 2);
+  EXPECT_EQ(numbers.seconds.count(), 2u);
+  EXPECT_EQ(it.num_waiting(), 0);
+}
+
+TEST(Compiler, ForgetsTheLeastRecentlyUsed) {
+  Numbers numbers;
+  GrammarCompiler it(vocabulary().grammar(), {.max_cached = 2}, numbers.handles());
+  for (const char* regex : {"a", "b", "a", "c", "a"}) EXPECT_TRUE(it.compile_now({Kind::kRegex, regex}));
+  EXPECT_EQ(numbers.hits.value(), 2);
+  EXPECT_TRUE(it.compile_now({Kind::kRegex, "b"}));
+  EXPECT_EQ(numbers.hits.value(), 2) << "b had to go for c";
+}
+
+/// A schema that takes a while: every property its own automaton.
+std::string slow_schema(int salt, int properties = 200) {
+  std::string text = R"({"type":"object","properties":{)";
+  for (int i = 0; i < properties; ++i)
+    text += str_cat(i ? "," : "", "\"p", salt, "_", i, R"(":{"type":"string","maxLength":)", 50 + i % 50, "}");
+  return text + "}}";
+}
+
+TEST(Compiler, EqualSourcesAreCompiledOnce) {
+  Numbers numbers;
+  GrammarCompiler it(vocabulary().grammar(), {.threads = 1, .timeout = std::chrono::minutes(5)}, numbers.handles());
+  std::atomic<int> answered = 0;
+  std::promise<void> all;
+  for (int i = 0; i < 8; ++i)
+    it.compile({Kind::kJsonSchema, slow_schema(1, 50)}, [&](Result<GrammarCompiler::GrammarPtr> made) {
+      EXPECT_TRUE(made);
+      if (++answered == 8) all.set_value();
+    });
+  all.get_future().wait();
+  EXPECT_EQ(numbers.seconds.count(), 1u);
+}
+
+TEST(Compiler, AnswersInTimeAndGoesOn) {
+  GrammarCompiler it(vocabulary().grammar(), {.threads = 1, .timeout = std::chrono::milliseconds(1)});
+  const auto late = it.compile_now({Kind::kJsonSchema, slow_schema(2)});
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, Errc::kInvalidArgument);
+  EXPECT_THAT(late.error().message, HasSubstr("was not compiled within 1 ms"));
+  EXPECT_EQ(it.num_waiting(), 0);
+  // The thread finishes, and from then on it is known.
+  for (int i = 0; i < 6000; ++i) {
+    if (it.compile_now({Kind::kJsonSchema, slow_schema(2)})) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  FAIL() << "never compiled";
+}
+
+TEST(Compiler, ABoundedQueue) {
+  GrammarCompiler it(vocabulary().grammar(), {.threads = 1, .max_queued = 2, .timeout = std::chrono::minutes(5)});
+  std::atomic<int> overloaded = 0, answered = 0;
+  for (int i = 0; i < 8; ++i)
+    it.compile({Kind::kJsonSchema, slow_schema(10 + i, 100)}, [&](Result<GrammarCompiler::GrammarPtr> made) {
+      overloaded += !made && made.error().code == Errc::kOverloaded;
+      ++answered;
+    });
+  EXPECT_GE(overloaded.load(), 5) << "one is being compiled, two wait";
+  while (answered.load() < 8) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
+TEST(Compiler, StoppingAnswersWhoWaits) {
+  std::atomic<int> unavailable = 0, answered = 0;
+  {
+    GrammarCompiler it(vocabulary().grammar(), {.threads = 1, .timeout = std::chrono::minutes(5)});
+    for (int i = 0; i < 4; ++i)
+      it.compile({Kind::kJsonSchema, slow_schema(30 + i, 100)}, [&](Result<GrammarCompiler::GrammarPtr> made) {
+        unavailable += !made && made.error().code == Errc::kUnavailable;
+        ++answered;
+      });
+  }
+  EXPECT_EQ(answered.load(), 4);
+  EXPECT_GE(unavailable.load(), 3);
+}
+
+TEST(Compiler, GrammarsAreSharedByThreads) {
+  const auto made = compiler().compile_now({Kind::kAnyJson, ""});
+  ASSERT_TRUE(made);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      std::vector<uint32_t> mask(static_cast<size_t>(num_mask_words(vocabulary().size())));
+      for (int i = 0; i < 50; ++i) {
+        GrammarMatcher matcher(**made);
+        for (const TokenId token : vocabulary().tokens(R"({"k": [1, 2, "x"]})")) {
+          matcher.fill_mask(mask);
+          EXPECT_TRUE(mask_has(mask, token));
+          EXPECT_TRUE(matcher.accept(token));
+        }
+        EXPECT_TRUE(matcher.complete());
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace carat
