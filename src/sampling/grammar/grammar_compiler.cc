@@ -115,11 +115,7 @@ struct GrammarCompiler::Impl {
   };
 
   Impl(GrammarVocabulary v, GrammarOptions o, GrammarMetrics m)
-      : options(o),
-        metrics(m),
-        vocabulary(std::move(v)),
-        info(tokenizer_info(vocabulary)),
-        compiler(info, 1, true, o.max_cached_bytes / 2) {
+      : options(o), metrics(m), vocabulary(std::move(v)), info(tokenizer_info(vocabulary)), compiler(info, 1, false) {
     vocab_size = static_cast<int>(vocabulary.pieces.size());
     vocabulary.pieces = {};
     for (int i = 0; i < std::max(o.threads, 1); ++i) threads.emplace_back([this, i] { work(i); });
@@ -164,7 +160,8 @@ struct GrammarCompiler::Impl {
   GrammarVocabulary vocabulary;  ///< without the pieces
   int vocab_size = 0;
   const xgrammar::TokenizerInfo info;
-  xgrammar::GrammarCompiler compiler;  ///< thread-safe; shares the masks of equal rules between grammars
+  /// Thread-safe. Without its own cache: that prints grammars and reads them again, and changes some on the way.
+  xgrammar::GrammarCompiler compiler;
 
   mutable std::mutex mutex;  ///< guards what follows
   std::condition_variable wake, timer;
@@ -298,7 +295,7 @@ void GrammarCompiler::Impl::keep(const GrammarSource& source, const Result<Gramm
   cache.emplace(source, Entry{result, bytes, order.begin()});
   cached_bytes += bytes;
   while (order.size() > 1 &&
-         (order.size() > static_cast<size_t>(options.max_cached) || cached_bytes > options.max_cached_bytes / 2)) {
+         (order.size() > static_cast<size_t>(options.max_cached) || cached_bytes > options.max_cached_bytes)) {
     const auto oldest = cache.find(order.back());
     cached_bytes -= oldest->second.bytes;
     cache.erase(oldest);
