@@ -274,7 +274,7 @@ class Constrained : public ::testing::Test {
     PreparedPrompt prompt;
     prompt.params.text.markers = model_.markers.all();
     prompt.message.emplace();
-    prompt.message->calls = tools.empty() ? MessageParserOptions::Calls::kNone : MessageParserOptions::Calls::kNative;
+    prompt.message->parse_calls = !tools.empty();
     prompt.message->start = thinking ? MessageParserOptions::Start::kUndecided : MessageParserOptions::Start::kContent;
     prompt.message->tools = std::make_shared<const ToolSchemas>(tools);
     SampleDecoder decoder(*tokenizer_, model_.markers, prompt);
