@@ -1,6 +1,7 @@
 #pragma once
 // The prompts of `carat bench`: the same as those of sglang.bench_serving for the same seed, tokenizer and file.
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,12 +22,14 @@ struct BenchRequest {
 };
 
 struct BenchDataOptions {
-  std::string dataset_name = "random";  ///< or "random-ids"
+  std::string dataset_name = "random";  ///< or "random-ids", "sharegpt"
   std::string dataset_path = {};
   int num_prompts = 1000;
   int random_input_len = 1024;
   int random_output_len = 1024;
   double random_range_ratio = 0.0;
+  std::optional<int> sharegpt_output_len = {};   ///< in place of the second turn's length
+  std::optional<int> sharegpt_context_len = {};  ///< longer conversations are left out
   bool tokenize_prompt = false;
   int64_t seed = 42;
 };

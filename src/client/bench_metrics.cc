@@ -1,6 +1,7 @@
 #include "client/bench_metrics.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <numeric>
@@ -114,6 +115,29 @@ BenchStats bench_stats(std::vector<double> values) {
   return out;
 }
 
+BenchGoodput compute_goodput(const BenchGoals& goals_ms, const std::vector<BenchOutput>& outputs, double duration_s) {
+  std::vector<int> met(goals_ms.size(), 0);
+  int good = 0;
+  for (const BenchOutput& o : outputs) {
+    if (!o.success) continue;
+    const double tpot_s = o.output_len > 1 ? (o.latency_s - o.ttft_s) / (o.output_len - 1) : 0;
+    bool all = true;
+    for (size_t i = 0; i < goals_ms.size(); ++i) {
+      const auto& [name, limit_ms] = goals_ms[i];
+      const double seen_s = name == "ttft" ? o.ttft_s : (name == "tpot" ? tpot_s : o.latency_s);
+      if (seen_s * 1000 <= limit_ms)
+        ++met[i];
+      else
+        all = false;
+    }
+    good += all;
+  }
+  const double sent = std::max<double>(1, static_cast<double>(outputs.size()));
+  BenchGoodput out{goals_ms, good / duration_s, good / sent, {}};
+  for (const int count : met) out.attainment_by_goal.push_back(count / sent);
+  return out;
+}
+
 BenchMetrics compute_bench_metrics(const std::vector<BenchRequest>& requests, const std::vector<BenchOutput>& outputs,
                                    double duration_s, double accept_length,
                                    const std::function<int(std::string_view)>& count_tokens) {
@@ -211,6 +235,24 @@ Json list(const std::vector<BenchOutput>& outputs, const Value& value) {
 
 }  // namespace
 
+namespace {
+
+std::string goodput_rows(const BenchGoodput& goodput) {
+  std::string goals;
+  for (const auto& [name, limit_ms] : goodput.goals_ms) goals += str_cat(goals.empty() ? "" : " ", name, ":", limit_ms);
+  std::string out = centred("Goodput", '-') + row("SLOs (ms):", goals) +
+                    row("Request goodput (req/s):", goodput.request_goodput) +
+                    row("SLO attainment (%):", goodput.attainment * 100);
+  for (size_t i = 0; i < goodput.goals_ms.size(); ++i) {
+    std::string label = goodput.goals_ms[i].first;
+    std::transform(label.begin(), label.end(), label.begin(), [](unsigned char c) { return std::toupper(c); });
+    out += row(label + " SLO attainment (%):", goodput.attainment_by_goal[i] * 100);
+  }
+  return out;
+}
+
+}  // namespace
+
 std::string format_bench_report(const BenchRunInfo& info, const BenchMetrics& m) {
   std::string out = "\n" + centred(" Serving Benchmark Result ", '=');
   out += row("Backend:", info.backend);
@@ -230,6 +272,7 @@ std::string format_bench_report(const BenchRunInfo& info, const BenchMetrics& m)
   out += row("Total token throughput (tok/s):", m.total_throughput);
   out += row("Concurrency:", m.concurrency);
   if (m.accept_length > 0) out += row("Accept length:", m.accept_length);
+  if (m.goodput) out += goodput_rows(*m.goodput);
   out += centred("End-to-End Latency", '-') + stats_rows("E2E Latency", m.e2e_ms);
   out += centred("Time to First Token", '-') + stats_rows("TTFT", m.ttft_ms);
   out += centred("Time per Output Token (excl. 1st token)", '-') + stats_rows("TPOT", m.tpot_ms);
@@ -245,7 +288,7 @@ std::string format_bench_json(const BenchRunInfo& info, const BenchMetrics& m,
   out.set("dataset_name", info.data.dataset_name);
   out.set("request_rate", info.request_rate);
   out.set("max_concurrency", info.max_concurrency ? Json(*info.max_concurrency) : Json());
-  out.set("sharegpt_output_len", nullptr);
+  out.set("sharegpt_output_len", info.data.sharegpt_output_len ? Json(*info.data.sharegpt_output_len) : Json());
   out.set("random_input_len", info.data.random_input_len);
   out.set("random_output_len", info.data.random_output_len);
   out.set("random_range_ratio", info.data.random_range_ratio);
@@ -269,6 +312,17 @@ std::string format_bench_json(const BenchRunInfo& info, const BenchMetrics& m,
   out.set("accept_length", m.accept_length > 0 ? Json(m.accept_length) : Json());
   out.set("max_output_tokens_per_s", m.max_output_tokens_per_s);
   out.set("max_concurrent_requests", m.max_concurrent_requests);
+  if (m.goodput) {
+    Json goals = Json::object(), attained = Json::object();
+    for (size_t i = 0; i < m.goodput->goals_ms.size(); ++i) {
+      goals.set(m.goodput->goals_ms[i].first, m.goodput->goals_ms[i].second);
+      attained.set(m.goodput->goals_ms[i].first, m.goodput->attainment_by_goal[i]);
+    }
+    out.set("goodput_slos_ms", std::move(goals));
+    out.set("request_goodput", m.goodput->request_goodput);
+    out.set("slo_attainment", m.goodput->attainment);
+    out.set("slo_attainment_by_metric", std::move(attained));
+  }
   if (details != nullptr) {
     out.set("input_lens", list(*details, [](const auto& o) { return Json(o.prompt_len); }));
     out.set("output_lens", list(*details, [](const auto& o) { return Json(o.success ? o.output_len : 0); }));

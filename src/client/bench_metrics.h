@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -48,6 +49,16 @@ struct BenchStats {
 /// All zero for no values. Percentiles are interpolated linearly, as numpy's; std is that of the population.
 BenchStats bench_stats(std::vector<double> values);
 
+/// How many requests met every given limit. Names: "ttft", "tpot", "e2el".
+using BenchGoals = std::vector<std::pair<std::string, double>>;  ///< name and milliseconds, in the order given
+struct BenchGoodput {
+  BenchGoals goals_ms;
+  double request_goodput = 0;  ///< good requests per second
+  double attainment = 0;       ///< good requests of all sent
+  std::vector<double> attainment_by_goal;
+};
+BenchGoodput compute_goodput(const BenchGoals& goals_ms, const std::vector<BenchOutput>& outputs, double duration_s);
+
 struct BenchMetrics {
   double duration_s = 0;
   int completed = 0;
@@ -57,7 +68,8 @@ struct BenchMetrics {
   double concurrency = 0;
   double max_output_tokens_per_s = 0;
   int max_concurrent_requests = 0;
-  double accept_length = 0;  ///< 0: the server did not say
+  double accept_length = 0;             ///< 0: the server did not say
+  std::optional<BenchGoodput> goodput;  ///< if asked for
 };
 
 /// `count_tokens` re-tokenises generated text. With an accept length and text_chunks, each gap is divided by the tokens

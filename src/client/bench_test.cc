@@ -205,6 +205,36 @@ TEST(BenchMetrics, NothingSucceeded) {
   EXPECT_EQ(m.max_output_tokens_per_s, 0);
 }
 
+TEST(BenchMetrics, GoodRequestsKeepAllLimits) {
+  const auto output = [](bool success, double ttft_s, double latency_s, int tokens) {
+    BenchOutput o;
+    o.success = success;
+    o.ttft_s = ttft_s;
+    o.latency_s = latency_s;
+    o.output_len = tokens;
+    return o;
+  };
+  const std::vector<BenchOutput> outputs = {output(true, 0.5, 1.5, 11), output(true, 0.6, 1.6, 11),
+                                            output(true, 0.5, 2.5, 11), output(false, 0.1, 0.1, 1)};
+  const auto goodput = compute_goodput({{"ttft", 500}, {"tpot", 100}}, outputs, 2.0);
+  EXPECT_DOUBLE_EQ(goodput.request_goodput, 0.5);
+  EXPECT_DOUBLE_EQ(goodput.attainment, 0.25);
+  EXPECT_THAT(goodput.attainment_by_goal, ElementsAre(0.5, 0.5));
+  EXPECT_DOUBLE_EQ(compute_goodput({{"e2el", 1600}}, outputs, 1.0).attainment, 0.5);
+  BenchMetrics metrics;
+  metrics.goodput = goodput;
+  EXPECT_THAT(format_bench_report({}, metrics), HasSubstr(R"(---------------------Goodput----------------------
+SLOs (ms):                               ttft:500 tpot:100
+Request goodput (req/s):                 0.50      
+SLO attainment (%):                      25.00     
+TTFT SLO attainment (%):                 50.00     
+TPOT SLO attainment (%):                 50.00     
+----------------End-to-End Latency)"));
+  EXPECT_THAT(
+      format_bench_json({}, metrics, nullptr),
+      HasSubstr(R"("goodput_slos_ms":{"ttft":500.0,"tpot":100.0},"request_goodput":0.5,"slo_attainment":0.25)"));
+}
+
 TEST(BenchMetrics, StatisticsAreThoseOfNumpy) {
   const auto s = bench_stats({3, 1, 2, 10, 4.5});
   EXPECT_NEAR(s.mean, 4.1, kTiny);
@@ -486,6 +516,9 @@ TEST(BenchOptions, ParsesAndRefuses) {
   EXPECT_EQ(o->data.seed, 1);
   EXPECT_TRUE(o->disable_stream);
   EXPECT_EQ(parse({})->data.seed, 42);
+  const auto goals = parse({"--goodput", "ttft:500", "tpot:50.5", "--dataset-name", "sharegpt"});
+  ASSERT_TRUE(goals) << goals.error().message;
+  EXPECT_EQ(goals->goodput, (BenchGoals{{"ttft", 500}, {"tpot", 50.5}}));
   EXPECT_EQ(parse({"--engine-only", "--", "--model-path", "x"})->engine_args,
             (std::vector<std::string>{"--model-path", "x"}));
   for (const auto& [args, message] : std::vector<std::pair<std::vector<std::string>, std::string>>{
@@ -496,6 +529,9 @@ TEST(BenchOptions, ParsesAndRefuses) {
            {{"--num-prompts", "x"}, "got 'x'"},
            {{"--backend", "vllm"}, "got 'vllm'"},
            {{"--dataset-name", "image"}, "got 'image'"},
+           {{"--goodput", "itl:5"}, "got 'itl:5'"},
+           {{"--goodput", "ttft:500", "tpot:-1"}, "got 'tpot:-1'"},
+           {{"--dataset-name", "sharegpt", "--tokenize-prompt"}, "does not work with"},
            {{"--disable-stream=1"}, "takes no value"},
            {{"--extra-request-body", "[1]"}, "must be a JSON object"},
            {{"--extra-request-body", "{"}, "--extra-request-body"},
@@ -669,6 +705,32 @@ TEST_F(BenchData, RandomTakesShuffledFirstTurns) {
   EXPECT_EQ((*texts)[2].prompt, tokenizer_->decode((*requests)[2].prompt_ids, false));
   options.num_prompts = 50;  // more than there are
   EXPECT_EQ(load_bench_requests(options, *tokenizer_, again)->size(), 12U);
+}
+
+TEST_F(BenchData, ShareGptAsksForTheSecondTurnsLength) {
+  write_file(R"([{"conversations":[{"value":"first question"},{"value":"answer"}]},
+                 {"conversations":[{"value":"q"},{"value":"too short a question"}]},
+                 {"conversations":[{"value":"too short an answer"},{"value":"a"}]},
+                 {"conversations":[{"value":"a question with quite some words"},{"value":"and its answer"}]}])");
+  BenchDataOptions options{.dataset_name = "sharegpt", .dataset_path = file_, .num_prompts = 10, .seed = 3};
+  NumpyRandom random(3);
+  const auto prompts = [&] {
+    auto requests = load_bench_requests(options, *tokenizer_, random).value();
+    std::sort(requests.begin(), requests.end(), [](const auto& a, const auto& b) { return a.prompt < b.prompt; });
+    return requests;
+  };
+  const auto both = prompts();
+  ASSERT_EQ(both.size(), 2U) << "one-token turns are left out";
+  EXPECT_EQ(both[1].prompt, "first question");
+  EXPECT_EQ(both[1].prompt_len, static_cast<int>(tokenizer_->encode("first question", true).size()));
+  EXPECT_EQ(both[1].output_len, static_cast<int>(tokenizer_->encode("answer", true).size()));
+  options.sharegpt_output_len = 7;
+  EXPECT_EQ(prompts().back().output_len, 7);
+  options.sharegpt_context_len = both[1].prompt_len + 7;
+  EXPECT_THAT(prompts(), testing::Contains(testing::Field(&BenchRequest::prompt, "first question")));
+  EXPECT_EQ(prompts().size(), 1U) << "the others are longer";
+  options.sharegpt_context_len = 5;
+  EXPECT_THAT(load_bench_requests(options, *tokenizer_, random).error().message, HasSubstr("no conversation fits"));
 }
 
 TEST_F(BenchData, RandomIdsCountUp) {

@@ -7,10 +7,12 @@
 namespace carat {
 
 CliFlag CliFlag::text(std::string name, std::string value, std::string help, std::string& target) {
-  return {std::move(name), std::move(value), std::move(help), [&target](std::string_view v) -> Result<void> {
+  return {std::move(name), std::move(value), std::move(help),
+          [&target](std::string_view v) -> Result<void> {
             target = std::string(v);
             return {};
-          }};
+          },
+          false};
 }
 
 CliFlag CliFlag::integer(std::string name, std::string help, int64_t low, int64_t high,
@@ -23,7 +25,7 @@ CliFlag CliFlag::integer(std::string name, std::string help, int64_t low, int64_
     set(number);
     return {};
   };
-  return {std::move(name), "N", std::move(help), std::move(parse)};
+  return {std::move(name), "N", std::move(help), std::move(parse), false};
 }
 
 CliFlag CliFlag::number(std::string name, std::string help, double low, double high, double& target) {
@@ -35,14 +37,16 @@ CliFlag CliFlag::number(std::string name, std::string help, double low, double h
     target = number;
     return {};
   };
-  return {std::move(name), "X", std::move(help), std::move(parse)};
+  return {std::move(name), "X", std::move(help), std::move(parse), false};
 }
 
 CliFlag CliFlag::toggle(std::string name, std::string help, bool& target) {
-  return {std::move(name), "", std::move(help), [&target](std::string_view) -> Result<void> {
+  return {std::move(name), "", std::move(help),
+          [&target](std::string_view) -> Result<void> {
             target = true;
             return {};
-          }};
+          },
+          false};
 }
 
 namespace {
@@ -85,6 +89,7 @@ Result<void> parse_flags(std::span<const CliFlag> flags, std::span<const std::st
     } else {
       if (i + 1 == args.size()) return Error{Errc::kInvalidArgument, str_cat(flag->name, " needs a value")};
       CARAT_TRY_VOID(flag->set(args[++i]));
+      while (flag->many && i + 1 < args.size() && !args[i + 1].starts_with("--")) CARAT_TRY_VOID(flag->set(args[++i]));
     }
   }
   return {};

@@ -16,6 +16,7 @@ struct CliFlag {
   std::string value;  ///< what follows it, for the help; empty: a switch
   std::string help;
   std::function<Result<void>(std::string_view)> set;
+  bool many = false;  ///< takes all values up to the next flag, one call of `set` each
 
   static CliFlag text(std::string name, std::string value, std::string help, std::string& target);
   static CliFlag integer(std::string name, std::string help, int64_t low, int64_t high,

@@ -25,6 +25,19 @@ namespace {
 constexpr int kMaxWarmupTokens = 32;
 constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
 
+Result<void> add_goal(std::string_view pair, BenchGoals& goals) {
+  const size_t colon = pair.find(':');
+  const std::string_view name = pair.substr(0, colon);
+  double limit_ms = 0;
+  const bool known = name == "ttft" || name == "tpot" || name == "e2el";
+  if (!known || colon == std::string_view::npos || !parse_float(pair.substr(colon + 1), limit_ms) || !(limit_ms > 0) ||
+      !std::isfinite(limit_ms))
+    return Error{Errc::kInvalidArgument,
+                 str_cat("--goodput takes KEY:MILLISECONDS with KEY ttft, tpot or e2el, got '", pair, "'")};
+  goals.emplace_back(name, limit_ms);
+  return {};
+}
+
 std::vector<CliFlag> bench_flags(BenchOptions& o) {
   const auto to_int = [](int& target) { return [&target](int64_t v) { target = static_cast<int>(v); }; };
   return {
@@ -33,9 +46,14 @@ std::vector<CliFlag> bench_flags(BenchOptions& o) {
       CliFlag::text("--host", "HOST", "default 127.0.0.1", o.host),
       CliFlag::integer("--port", "default 30000", 1, 65535, to_int(o.port)),
       CliFlag::text("--base-url", "URL", "instead of --host and --port", o.base_url),
-      CliFlag::text("--dataset-name", "NAME", "random (default; texts of a ShareGPT file) or random-ids",
+      CliFlag::text("--dataset-name", "NAME",
+                    "random (default; texts of a ShareGPT file), random-ids, or sharegpt (its conversations)",
                     o.data.dataset_name),
-      CliFlag::text("--dataset-path", "FILE", "the ShareGPT file of 'random'", o.data.dataset_path),
+      CliFlag::text("--dataset-path", "FILE", "the ShareGPT file of 'random' and 'sharegpt'", o.data.dataset_path),
+      CliFlag::integer("--sharegpt-output-len", "tokens of every answer; default: as in the file", 4, kMaxInt,
+                       [&o](int64_t v) { o.data.sharegpt_output_len = static_cast<int>(v); }),
+      CliFlag::integer("--sharegpt-context-len", "leaves longer conversations out; default: none", 1, kMaxInt,
+                       [&o](int64_t v) { o.data.sharegpt_context_len = static_cast<int>(v); }),
       CliFlag::integer("--num-prompts", "default 1000", 1, kMaxInt, to_int(o.data.num_prompts)),
       CliFlag::integer("--random-input-len", "longest prompt in tokens, default 1024", 0, kMaxInt,
                        to_int(o.data.random_input_len)),
@@ -57,6 +75,8 @@ std::vector<CliFlag> bench_flags(BenchOptions& o) {
       CliFlag::number("--temperature", "of backend sglang, default 0", 0, 100, o.temperature),
       CliFlag::number("--top-p", "of backend sglang, default 1", 0, 1, o.top_p),
       CliFlag::text("--extra-request-body", "JSON", "an object that is merged into each request", o.extra_request_body),
+      {"--goodput", "KEY:MS ...", "counts requests within limits in milliseconds; keys ttft, tpot, e2el",
+       [&o](std::string_view pair) { return add_goal(pair, o.goodput); }, true},
       CliFlag::text("--output-file", "FILE",
                     "where the JSON line is appended; default {backend}_{MMDD}_{N}_{in}_{out}.jsonl", o.output_file),
       CliFlag::toggle("--output-details", "also write lengths, times and texts of each request", o.output_details),
@@ -102,9 +122,12 @@ Result<BenchOptions> parse_bench_options(std::span<const std::string> args) {
   if (options.data.tokenize_prompt && protocol != BenchProtocol::kGenerate && !options.engine_only)
     return Error{Errc::kInvalidArgument,
                  str_cat("--tokenize-prompt works with --backend sglang only, got ", options.backend)};
-  if (options.data.dataset_name != "random" && options.data.dataset_name != "random-ids")
+  const std::string& data = options.data.dataset_name;
+  if (data != "random" && data != "random-ids" && data != "sharegpt")
     return Error{Errc::kInvalidArgument,
-                 str_cat("--dataset-name must be random or random-ids, got '", options.data.dataset_name, "'")};
+                 str_cat("--dataset-name must be random, random-ids or sharegpt, got '", data, "'")};
+  if (data == "sharegpt" && options.data.tokenize_prompt)
+    return Error{Errc::kInvalidArgument, "--tokenize-prompt does not work with --dataset-name sharegpt"};
   if (!options.engine_args.empty() && !options.engine_only)
     return Error{Errc::kInvalidArgument, "options after -- belong to the engine and need --engine-only"};
   return options;
@@ -222,6 +245,8 @@ std::string today() {
 
 std::string result_file(const BenchOptions& o) {
   if (!o.output_file.empty()) return o.output_file;
+  if (o.data.dataset_name == "sharegpt")
+    return str_cat(o.backend, "_", today(), "_", o.data.num_prompts, "_sharegpt.jsonl");
   return str_cat(o.backend, "_", today(), "_", o.data.num_prompts, "_", o.data.random_input_len, "_",
                  o.data.random_output_len, ".jsonl");
 }
@@ -333,9 +358,10 @@ Result<void> bench(const BenchOptions& options, BenchBackend& backend) {
                     .max_concurrency = options.max_concurrency,
                     .server_info = backend.server_info()};
   const double duration = bench_now() - begin;
-  const auto metrics =
+  auto metrics =
       compute_bench_metrics(requests, outputs, duration, accept_length_of(info.server_info),
                             [&](std::string_view text) { return static_cast<int>(tokenizer->encode(text).size()); });
+  if (!options.goodput.empty()) metrics.goodput = compute_goodput(options.goodput, outputs, duration);
   std::fputs(format_bench_report(info, metrics).c_str(), stdout);
   std::fflush(stdout);
   CARAT_TRY_VOID(

@@ -23,6 +23,7 @@ struct BenchOptions {
   std::string model = {};
   std::string tokenizer = {};
   BenchDataOptions data = {};
+  BenchGoals goodput = {};  ///< limits that a good request keeps
   double request_rate = 0;  ///< requests per second; 0 stands for infinity, as does "inf"
   std::optional<int> max_concurrency = {};
   bool disable_stream = false;
