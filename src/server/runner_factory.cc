@@ -175,30 +175,36 @@ uint64_t random_seed() {
 }  // namespace
 
 Result<std::optional<int>> choose_gpu(const ServerOptions& options) {
-  const bool wanted = options.device == DeviceChoice::kCuda;
-  const auto refuse = [wanted](Error error) -> Result<std::optional<int>> {
-    if (wanted) return error;
-    if (built_with_cuda()) log_info(error.message, "; computing on the CPU.");
+  if (options.device == DeviceChoice::kCpu || options.load_format == LoadFormat::kScripted) return std::optional<int>();
+  if (built_with_cuda()) return choose_among(options, list_gpus());
+  if (options.device == DeviceChoice::kAuto) return std::optional<int>();
+  return Error{Errc::kUnsupported,
+               "--device cuda: this program was built without CUDA code; use --device cpu, or build with scripts/build "
+               "--cuda on"};
+}
+
+Result<std::optional<int>> choose_among(const ServerOptions& options, const Result<std::vector<GpuInfo>>& gpus) {
+  const auto refuse = [&](Errc code, std::string_view why) -> Result<std::optional<int>> {
+    if (options.device == DeviceChoice::kCuda)
+      return Error{code, str_cat("--device cuda: ", why, " --device cpu computes without a GPU.")};
+    log_info(why, " Computing on the CPU.");
     return std::optional<int>();
   };
-  if (options.device == DeviceChoice::kCpu || options.load_format == LoadFormat::kScripted) return std::optional<int>();
-  if (!built_with_cuda())
-    return refuse({Errc::kUnsupported,
-                   "--device cuda: this program was built without CUDA code; use --device cpu, or build with "
-                   "scripts/build --cuda on"});
-  const auto gpus = list_gpus();
-  if (!gpus) return refuse(gpus.error());
+  if (!gpus) return refuse(gpus.error().code, gpus.error().message);
   if (gpus->empty())
-    return refuse({Errc::kUnavailable, "No GPU was found (no driver, or no device visible to this process)"});
+    return refuse(Errc::kUnavailable,
+                  "No GPU was found: there is no driver (libcuda.so.1), or no device is visible to this process.");
   if (options.base_gpu_id >= static_cast<int>(gpus->size()))
-    return refuse({Errc::kInvalidArgument, str_cat("--base-gpu-id ", options.base_gpu_id, ": this machine has ",
-                                                   gpus->size(), " GPUs, numbered from 0")});
+    return Error{Errc::kInvalidArgument, str_cat("--base-gpu-id ", options.base_gpu_id, ": this machine has ",
+                                                 gpus->size(), " GPUs, numbered from 0")};
   const GpuInfo& gpu = (*gpus)[static_cast<size_t>(options.base_gpu_id)];
+  const std::string name = str_cat("GPU ", gpu.index, " (", gpu.name, ")");
   if (gpu.compute_capability < kMinComputeCapability)
-    return refuse({Errc::kUnsupported,
-                   str_cat("GPU ", gpu.index, " (", gpu.name, ") has compute capability ", gpu.compute_capability / 10,
-                           ".", gpu.compute_capability % 10, ", and the kernels need 9.0 (Hopper) or later")});
-  log_info("GPU ", gpu.index, ": ", gpu.name, ", ", gpu.memory_bytes >> 20, " MiB.");
+    return refuse(
+        Errc::kUnsupported,
+        str_cat(name, " has compute capability ", gpu.compute_capability / 10, ".", gpu.compute_capability % 10,
+                ", the kernels need 9.0 (Hopper) or later; --base-gpu-id chooses another."));
+  log_info(name, ": ", format_gib(gpu.memory_bytes), ".");
   return std::optional<int>(gpu.index);
 }
 

@@ -3,19 +3,22 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/runner.h"
 #include "server/model_source.h"
 #include "server/options.h"
+#include "tensor/cuda/gpu_info.h"
 
 namespace carat {
 
 /// The GPU to compute on, if --device and the machine say so; logs why not where that may surprise. Errors:
-/// kUnsupported or kUnavailable if
-/// --device cuda cannot be had.
+/// kUnsupported or kUnavailable if --device cuda cannot be had, kInvalidArgument for a --base-gpu-id that is not there.
 Result<std::optional<int>> choose_gpu(const ServerOptions& options);
+/// The same for a program with CUDA code on a machine whose driver says this.
+Result<std::optional<int>> choose_among(const ServerOptions& options, const Result<std::vector<GpuInfo>>& gpus);
 
 struct RunnerPlan {
   std::unique_ptr<Runner> runner;

@@ -22,7 +22,6 @@ TEST(GpuInfo, EachCardIsDescribed) {
     EXPECT_FALSE(gpu.name.empty());
     EXPECT_GE(gpu.compute_capability, 30);
     EXPECT_GT(gpu.memory_bytes, 0);
-    EXPECT_LE(gpu.free_bytes, gpu.memory_bytes);
     std::printf("GPU %d: %s, compute capability %d, %d multiprocessors\n", gpu.index, gpu.name.c_str(),
                 gpu.compute_capability, gpu.num_multiprocessors);
   }

@@ -7,7 +7,7 @@ namespace carat {
 
 namespace {
 Error cuda_error(cudaError_t rc, const char* what) {
-  return Error{Errc::kUnavailable, str_cat("CUDA: ", what, ": ", cudaGetErrorString(rc))};
+  return Error{Errc::kUnavailable, str_cat("The GPU driver fails: ", what, ": ", cudaGetErrorString(rc), ".")};
 }
 }  // namespace
 
@@ -23,8 +23,8 @@ Result<std::vector<GpuInfo>> list_gpus() {
     cudaRuntimeGetVersion(&runtime);
     if (driver == 0) return std::vector<GpuInfo>{};  // no driver at all
     return Error{Errc::kUnsupported,
-                 str_cat("the GPU driver supports CUDA ", driver / 1000, ".", driver % 1000 / 10,
-                         ", this program needs ", runtime / 1000, ".", runtime % 1000 / 10, " or later")};
+                 str_cat("The GPU driver supports CUDA ", driver / 1000, ".", driver % 1000 / 10,
+                         ", this program needs ", runtime / 1000, ".", runtime % 1000 / 10, " or later.")};
   }
   if (rc != cudaSuccess) return cuda_error(rc, "counting devices");
 
@@ -33,12 +33,8 @@ Result<std::vector<GpuInfo>> list_gpus() {
     cudaDeviceProp prop;
     if (const auto e = cudaGetDeviceProperties(&prop, i); e != cudaSuccess)
       return cuda_error(e, "reading a device's properties");
-    size_t free_bytes = 0, total_bytes = 0;
-    if (const auto e = cudaSetDevice(i); e != cudaSuccess) return cuda_error(e, "selecting a device");
-    if (const auto e = cudaMemGetInfo(&free_bytes, &total_bytes); e != cudaSuccess)
-      return cuda_error(e, "reading a device's memory");
     gpus.push_back(GpuInfo{i, prop.name, prop.major * 10 + prop.minor, prop.multiProcessorCount,
-                           static_cast<int64_t>(total_bytes), static_cast<int64_t>(free_bytes)});
+                           static_cast<int64_t>(prop.totalGlobalMem)});
   }
   return gpus;
 }
