@@ -45,5 +45,8 @@ target_include_directories(third_xgrammar SYSTEM PUBLIC ${xgrammar_dir}/include 
   ${xgrammar_dir}/3rdparty/dlpack/include)
 target_link_libraries(third_xgrammar PUBLIC carat_build Threads::Threads)
 target_compile_options(third_xgrammar PRIVATE -O2 -w)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  set_target_properties(third_xgrammar PROPERTIES CXX_STANDARD 17)  # clang 14 refuses its variants of incomplete types in C++20
+endif()
 # sampling/grammar/grammar.cc receives its messages (XGRAMMAR_LOG_CUSTOMIZE).
 target_compile_definitions(third_xgrammar PUBLIC XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0 XGRAMMAR_LOG_CUSTOMIZE=1)

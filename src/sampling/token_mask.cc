@@ -28,10 +28,16 @@ void apply_mask(std::span<const uint32_t> mask, std::span<float> logits) {
     if (word == ~0u) continue;
     const size_t count = std::min<size_t>(32, logits.size() - begin);
     float* const x = logits.data() + begin;
-    if (word == 0) {
-      std::fill_n(x, count, kBanned);
-    } else {
-      for (size_t i = 0; i < count; ++i) x[i] = (word >> i & 1u) != 0 ? x[i] : kBanned;
+    if (count == 32 && std::popcount(word) >= 16) {  // most stay: ban the others one by one
+      for (uint32_t banned = ~word; banned != 0; banned &= banned - 1) x[std::countr_zero(banned)] = kBanned;
+      continue;
+    }
+    float kept[32];
+    std::copy_n(x, count, kept);
+    std::fill_n(x, count, kBanned);
+    for (uint32_t allowed = word; allowed != 0; allowed &= allowed - 1) {
+      const int i = std::countr_zero(allowed);
+      x[i] = kept[i];
     }
   }
 }
