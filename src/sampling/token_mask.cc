@@ -8,7 +8,11 @@ namespace carat {
 
 void mask_add_all(std::span<uint32_t> mask, int vocab_size) {
   std::ranges::fill(mask, ~0u);
-  if (vocab_size % 32 != 0) mask.back() = (1u << (vocab_size % 32)) - 1;
+  mask_cut(mask, vocab_size);
+}
+
+void mask_cut(std::span<uint32_t> mask, int vocab_size) {
+  if (vocab_size % 32 != 0) mask.back() &= (1u << (vocab_size % 32)) - 1;
 }
 
 bool mask_empty(std::span<const uint32_t> mask) {

@@ -22,6 +22,8 @@ inline void mask_remove(std::span<uint32_t> mask, TokenId token) {
 }
 /// Every token of the vocabulary.
 void mask_add_all(std::span<uint32_t> mask, int vocab_size);
+/// Takes out the bits beyond the vocabulary.
+void mask_cut(std::span<uint32_t> mask, int vocab_size);
 bool mask_empty(std::span<const uint32_t> mask);
 /// The lowest token in the mask; 0 if there is none.
 TokenId mask_first(std::span<const uint32_t> mask);

@@ -60,6 +60,7 @@ void GrammarMatcher::fill_mask(std::span<uint32_t> mask) {
   tensor.shape = &shape;
   const auto filled = grammar_try([&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
   if (!filled) std::ranges::fill(mask, 0u);
+  mask_cut(mask, impl_->grammar.impl().vocab_size);
   for (const TokenId token : impl_->grammar.impl().barred) mask_remove(mask, token);
 }
 

@@ -354,7 +354,7 @@ Result<GrammarPtr> GrammarCompiler::Impl::make(const GrammarSource& source) {
     if (states > options.max_states)
       throw std::runtime_error(
           str_cat("the grammar is too large: ", states, " states, over the limit of ", options.max_states));
-    auto impl = std::make_unique<Grammar::Impl>(Grammar::Impl{compiler.CompileGrammar(grammar), {}});
+    auto impl = std::make_unique<Grammar::Impl>(Grammar::Impl{compiler.CompileGrammar(grammar), {}, vocab_size});
     if (source.kind != Kind::kCalls)
       for (const auto& mark : {vocabulary.call_close, vocabulary.string_mark})
         if (mark) impl->barred.push_back(*mark);

@@ -77,6 +77,8 @@ TEST(Grammars, MarkersAreNoText) {
   matcher.fill_mask(mask);
   for (TokenId t = 0; t < SmallVocabulary::kLabel; ++t) EXPECT_FALSE(mask_has(mask, t)) << t;
   EXPECT_TRUE(mask_has(mask, vocabulary().at('~')));
+  ASSERT_NE(vocabulary().size() % 32, 0);
+  EXPECT_EQ(mask.back() >> (vocabulary().size() % 32), 0u) << "no bits beyond the vocabulary";
 }
 
 TEST(Schemas, Objects) {

@@ -18,6 +18,7 @@ struct Grammar::Impl {
   xgrammar::CompiledGrammar compiled;
   /// Tokens that have text for the library's sake only and cannot come in this grammar.
   std::vector<TokenId> barred;
+  int vocab_size = 0;
 };
 
 /// The sentence of an exception of XGrammar's, without its time and place.
