@@ -200,7 +200,7 @@ TEST(NativeRequest, BatchesAndLists) {
   EXPECT_EQ(mixed->items[0].params.logprobs.num_top, 2);
   EXPECT_THAT(mixed->items[0].params.logprobs.token_ids, ElementsAre(1));
   EXPECT_FALSE(mixed->items[1].params.logprobs.enabled);
-  EXPECT_EQ(*mixed->items[1].rid, "r_1");
+  EXPECT_EQ(*mixed->items[1].identity.rid, "r_1");
   EXPECT_THAT(message(parse(R"({"text": "a", "sampling_params": {"bogus": 1}})")),
               StartsWith("unknown field `bogus`, expected one of `max_new_tokens`, "));
   EXPECT_TRUE(parse(R"({"text": "a", "bogus": 1})"));

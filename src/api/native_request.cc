@@ -126,6 +126,25 @@ Result<std::optional<std::string>> read_rid(const Json& body, size_t i, bool bat
   return std::optional(mine->as_string());
 }
 
+/// `extra_key` and `cache_salt` may be lists, one entry per prompt.
+Result<RequestIdentity> read_item_identity(const Json& body, size_t i, bool batch) {
+  Json mine = Json::object();
+  for (const std::string_view key : {"priority", "extra_key", "cache_salt"}) {
+    const Json* value = body.find(key);
+    if (!value) continue;
+    if (value->is_array() && key != "priority") {
+      if (!batch || i >= value->size()) return bad(str_cat(key, ": a list must have one entry per prompt"));
+      value = &value->as_array()[i];
+    }
+    mine.set(key, *value);
+  }
+  JsonFields fields(mine, "");
+  RequestIdentity identity = read_identity(fields);
+  CARAT_TRY_VOID(fields.status());
+  CARAT_TRY(identity.rid, read_rid(body, i, batch));
+  return identity;
+}
+
 Result<NativeItem> parse_item(const Json& body, PromptInput prompt, size_t i, bool batch,
                               const GenerationParams& defaults) {
   NativeItem item;
@@ -136,7 +155,7 @@ Result<NativeItem> parse_item(const Json& body, PromptInput prompt, size_t i, bo
   if (const Json* sampling = native_sampling_params(body, i))
     CARAT_TRY_VOID(read_native_params(*sampling, item.params));
   CARAT_TRY(item.params.logprobs, read_logprobs(body, i));
-  CARAT_TRY(item.rid, read_rid(body, i, batch));
+  CARAT_TRY(item.identity, read_item_identity(body, i, batch));
   CARAT_TRY(item.text_in_logprobs, per_item_bool(body, "return_text_in_logprobs", i));
   return item;
 }
@@ -180,12 +199,6 @@ Result<NativeRequest> parse_native_request(const Json& body, const GenerationPar
   request.stream = fields.boolean("stream").value_or(false);
   request.log_metrics = fields.boolean("log_metrics").value_or(true);
   request.return_prompt_ids = fields.boolean("return_prompt_token_ids").value_or(false);
-  Json identity = Json::object();
-  for (const std::string_view key : {"priority", "extra_key", "cache_salt"})
-    if (const Json* value = body.find(key); value && !value->is_array()) identity.set(key, *value);
-  JsonFields identity_fields(identity, "");
-  request.identity = read_identity(identity_fields);
-  CARAT_TRY_VOID(identity_fields.status());
   CARAT_TRY_VOID(fields.status());
   CARAT_TRY(auto prompts, parse_prompts(body));
   if (prompts.list.size() > kMaxPromptsPerRequest)
@@ -204,8 +217,9 @@ Result<void> check_native_request(const Json& body, const NativeRequest& request
   for (size_t i = 0; i < request.items.size(); ++i) {
     const NativeItem& item = request.items[i];
     if (std::visit([](const auto& p) { return p.empty(); }, item.prompt)) return bad("The input is empty.");
-    if (item.rid && !rids.insert(*item.rid).second)
-      return bad(str_cat("Duplicate request IDs detected within the request: '", *item.rid, "'"));
+    const auto& rid = item.identity.rid;
+    if (rid && !rids.insert(*rid).second)
+      return bad(str_cat("Duplicate request IDs detected within the request: '", *rid, "'"));
     if (const Json* sampling = native_sampling_params(body, i)) {
       static constexpr std::string_view kUnservedParams[] = {"beam_width", "watermark", "custom_params"};
       CARAT_TRY_VOID(refuse_unserved(*sampling, kUnservedParams));

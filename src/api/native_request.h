@@ -14,7 +14,7 @@ namespace carat {
 struct NativeItem {
   PromptInput prompt;
   GenerationParams params;
-  std::optional<std::string> rid;
+  RequestIdentity identity;
   bool text_in_logprobs = false;
 };
 
@@ -23,8 +23,7 @@ struct NativeRequest {
   bool batch = false;  ///< the answer is a list
   bool stream = false;
   bool return_prompt_ids = false;
-  bool log_metrics = true;   ///< false: leaves no trace in /metrics
-  RequestIdentity identity;  ///< without rid: see NativeItem
+  bool log_metrics = true;  ///< false: leaves no trace in /metrics
 };
 
 /// Google Vertex' form of a batch, {"instances": [{"text"}...], "parameters": {...}}, as a /generate body. Errors:

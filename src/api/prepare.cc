@@ -284,8 +284,8 @@ Result<PreparedGeneration> prepare_native_as(const PrepareContext& context, cons
   for (NativeItem& item : request.items) {
     answer.logprobs.push_back({item.params.logprobs.enabled, item.text_in_logprobs});
     CARAT_TRY(auto ids, encode_prompt(context.model, item.prompt));
-    CARAT_TRY(auto ready, make_prompt(context, item.rid.value_or(new_request_id()), std::move(ids),
-                                      std::move(item.params), request.identity, last_of(out.prompts)));
+    CARAT_TRY(auto ready, make_prompt(context, item.identity.rid.value_or(new_request_id()), std::move(ids),
+                                      std::move(item.params), item.identity, last_of(out.prompts)));
     out.prompts.push_back(std::move(ready));
   }
   out.writer = make_native_writer(writer_context(context), std::move(answer));

@@ -184,6 +184,12 @@ class Flags(unittest.TestCase):
                 self.assertGreater(cached(**{field: "a"}), 500)
                 self.assertEqual(cached(**{field: "b"}), 0)
             self.assertEqual(cached(cache_salt="a", extra_key="a"), 0)
+            batch = {"text": ["long " * 200] * 2, "sampling_params": {"max_new_tokens": 1}}
+            answer = server.post("/generate", {**batch, "extra_key": ["a", "new"]}).json
+            self.assertGreater(answer[0]["meta_info"]["cached_tokens"], 500)
+            self.assertEqual(answer[1]["meta_info"]["cached_tokens"], 0)
+            for bad in ({"extra_key": ["a"]}, {"cache_salt": [1, 2]}, {"priority": [1, 2]}):
+                self.assertEqual(server.post("/generate", {**batch, **bad}).status, 400)
 
     def test_abort_by_prefix(self):
         slow = [{"match": "", "text": "step ", "ms_per_step": 5, "finish": "length"}]
