@@ -68,7 +68,7 @@ bool samples_on_device(const SamplerSpec& spec) {
   const SamplingParams& p = spec.params;
   const bool greedy = p.temperature < 1e-6f || p.top_k == 1;
   return greedy && p.min_new_tokens == 0 && p.frequency_penalty == 0 && p.presence_penalty == 0 &&
-         p.repetition_penalty == 1.0f && p.logit_bias.empty() && !spec.logprobs.enabled;
+         p.repetition_penalty == 1.0f && p.logit_bias.empty() && !spec.logprobs.enabled && !p.constraint;
 }
 
 class CudaRunnerImpl final : public CudaRunner {
