@@ -18,6 +18,13 @@ std::string_view bearer_token(const HttpRequest& request) {
   return trim(text.substr(kScheme.size()));
 }
 
+/// Anthropic's clients send their key in a header of its own.
+std::string_view presented_key(const HttpRequest& request) {
+  const std::string_view bearer = bearer_token(request);
+  const std::string* header = request.header("X-Api-Key");
+  return bearer.empty() && header ? trim(*header) : bearer;
+}
+
 bool is_open_path(std::string_view path) {
   return path.starts_with("/health") || path.starts_with("/ready") || path.starts_with("/metrics");
 }
@@ -41,7 +48,7 @@ bool equal_constant_time(std::string_view a, std::string_view b) {
 bool AccessRules::key_opens(const HttpRequest& request, bool administrative) const {
   if (request.method == "OPTIONS" || is_open_path(request.path)) return true;
   const auto& wanted = administrative && admin_api_key ? admin_api_key : api_key;
-  return !wanted || equal_constant_time(bearer_token(request), *wanted);
+  return !wanted || equal_constant_time(presented_key(request), *wanted);
 }
 
 bool AccessRules::origin_listed(std::string_view origin) const {

@@ -17,7 +17,8 @@ struct AccessRules {
   std::optional<std::string> api_key, admin_api_key;
   std::vector<std::string> cors_allow_origins;  ///< "*" allows all
 
-  /// Whether the request's key opens `path`. OPTIONS and paths that begin with /health, /ready or /metrics need none.
+  /// Whether the request's key, in Authorization (Bearer) or X-Api-Key, opens its path. OPTIONS and paths that begin
+  /// with /health, /ready or /metrics need none.
   bool key_opens(const HttpRequest& request, bool administrative) const;
   bool origin_listed(std::string_view origin) const;
   /// False for a request that a web page of another, unlisted origin sent: browsers send simple requests without

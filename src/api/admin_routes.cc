@@ -210,8 +210,7 @@ void Api::Impl::refuse_embedding(HttpRequest, ReplyPtr reply) {
 }
 
 void Api::Impl::not_built(HttpRequest request, ReplyPtr reply) {
-  const auto style = request.path.starts_with("/v1/responses") ? ErrorStyle::kResponses : ErrorStyle::kOpenAi;
-  send_error(*reply, missing_endpoint(style, request.path));
+  send_error(*reply, missing_endpoint(ErrorStyle::kOpenAi, request.path));
 }
 
 }  // namespace carat

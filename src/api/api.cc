@@ -57,6 +57,8 @@ std::span<const Api::Impl::Route> Api::Impl::routes() {
   using I = Impl;
   constexpr auto kOpenAi = ErrorStyle::kOpenAi;
   constexpr auto kNative = ErrorStyle::kNative;
+  constexpr auto kResponses = ErrorStyle::kResponses;
+  constexpr auto kAnthropic = ErrorStyle::kAnthropic;
   constexpr auto kPlain = ErrorStyle::kPlain;
   static constexpr auto kRoutes = std::to_array<Route>({
       {"/v1/chat/completions", "POST", &I::chat, kOpenAi, false, true},
@@ -98,10 +100,11 @@ std::span<const Api::Impl::Route> Api::Impl::routes() {
       {"/v1/score", "POST", &I::not_built, kOpenAi},
       {"/v1/decisions", "POST", &I::not_built, kOpenAi},
       {"/v1/systemone", "POST", &I::not_built, kOpenAi},
-      {"/v1/responses", "POST", &I::not_built, ErrorStyle::kResponses},
-      {"/v1/responses/*", "GET POST", &I::not_built, ErrorStyle::kResponses},
-      {"/v1/messages", "POST", &I::not_built, kOpenAi},
-      {"/v1/messages/count_tokens", "POST", &I::not_built, kOpenAi},
+      {"/v1/responses", "POST", &I::responses, kResponses, false, true},
+      {"/v1/responses/*", "GET", &I::find_response, kResponses},
+      {"/v1/responses/*", "POST", &I::cancel_response, kResponses},
+      {"/v1/messages", "POST", &I::messages, kAnthropic, false, true},
+      {"/v1/messages/count_tokens", "POST", &I::count_message_tokens, kAnthropic, false, true},
       {"/parse_function_call", "POST", &I::parse_function_call, kOpenAi, false, true},
       {"/separate_reasoning", "POST", &I::separate_reasoning, kOpenAi, false, true},
       {"/", "GET HEAD", &I::root},
@@ -120,6 +123,7 @@ Api::Impl::Impl(ApiSettings s, MetricsRegistry& r, const MetricBuckets& buckets)
   const char* generation = std::getenv("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION");
   if (generation)
     health_generates = std::string_view(generation) != "0" && !equals_ignore_case_ascii(generation, "false");
+  if (settings.response_store) stored_responses = std::make_unique<ResponseStore>();
   prep = std::make_unique<TaskPool>(settings.prep_threads, kMaxPrepQueue, "prep");
 }
 
@@ -174,7 +178,7 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
   const auto received = std::chrono::steady_clock::now();
   if (!accepts_requests())
     return send_error(*reply, request_error(style, {Errc::kUnavailable, "The server is shutting down."}));
-  if (style == ErrorStyle::kOpenAi && !is_json_content(request))
+  if (style != ErrorStyle::kNative && !is_json_content(request))
     return send_error(*reply, schema_error(style, {Errc::kInvalidArgument,
                                                    "Unsupported Media Type: Only 'application/json' is allowed"}));
   if (const auto ok = check_routing_headers(request); !ok) return send_error(*reply, request_error(style, ok.error()));
@@ -187,13 +191,15 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
   // std::function copies, so the body and what comes out of it travel by shared pointer.
   auto body_text = std::make_shared<std::string>(std::move(request.body));
   const RequestOrigin origin{request.method, request.path, request.peer};
-  on_prep(style, reply, [this, prepare, style, received, io, job, body_text, sglext, origin] {
+  on_prep(style, reply, [this, prepare, style, received, io, job, reply, body_text, sglext, origin] {
     RequestStage stage = RequestStage::kSchema;
     bool native_stream = false;
     auto prepared = [&]() -> Result<PreparedGeneration> {
       CARAT_TRY(const auto body, parse_json(*body_text));
       native_stream = style == ErrorStyle::kNative && native_streams(body);
-      auto ready = prepare({*model(), settings, sglext}, body, stage);
+      PrepareContext context = prepare_context();
+      context.sglext = sglext;
+      auto ready = prepare(context, body, stage);
       if (request_log.requests())
         request_log.received(origin, body, ready ? ready->prompts : std::vector<PreparedPrompt>{});
       return ready;
@@ -204,10 +210,13 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
     }
     prepared->received = received;
     auto ready = std::make_shared<PreparedGeneration>(std::move(*prepared));
-    make_plans(grammars.get(), *model(), ready, [this, style, io, job, ready, native_stream](Result<void> made) {
-      if (made) return server->post(io, [job, ready] { job->start(std::move(*ready)); });
-      const Refusal refusal{made.error(), style, false, native_stream};
-      server->post(io, [job, refusal] { job->refuse(refusal); });
+    make_plans(grammars.get(), *model(), ready, [this, style, io, job, reply, ready, native_stream](Result<void> made) {
+      if (!made) {
+        const Refusal refusal{made.error(), style, false, native_stream};
+        return server->post(io, [job, refusal] { job->refuse(refusal); });
+      }
+      if (ready->background) return run_in_background(io, ready, *reply);
+      server->post(io, [job, ready] { job->start(std::move(*ready)); });
     });
   });
 }

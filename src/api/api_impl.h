@@ -73,6 +73,12 @@ struct Api::Impl {
   void completions(HttpRequest request, ReplyPtr reply) {
     generate_with(&prepare_completion, ErrorStyle::kOpenAi, std::move(request), std::move(reply));
   }
+  void responses(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_responses, ErrorStyle::kResponses, std::move(request), std::move(reply));
+  }
+  void messages(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_messages, ErrorStyle::kAnthropic, std::move(request), std::move(reply));
+  }
   void native(HttpRequest request, ReplyPtr reply) {
     generate_with(&prepare_native, ErrorStyle::kNative, std::move(request), std::move(reply));
   }
@@ -82,6 +88,13 @@ struct Api::Impl {
   void generate_with(Prepare prepare, ErrorStyle style, HttpRequest request, ReplyPtr reply);
   /// Runs `work` on a prep thread, or answers 503.
   void on_prep(ErrorStyle style, const ReplyPtr& reply, std::function<void()> work);
+
+  // Stored responses: responses_routes.cc
+  /// Answers the client at once and lets the run go on without it. Any thread.
+  void run_in_background(int io, const std::shared_ptr<PreparedGeneration>& prepared, HttpReply& reply);
+  void find_response(HttpRequest request, ReplyPtr reply);
+  void cancel_response(HttpRequest request, ReplyPtr reply);
+  PrepareContext prepare_context() const { return {*model(), settings, {}, stored_responses.get()}; }
 
   // Small endpoints: admin_routes.cc
   void root(HttpRequest, ReplyPtr reply);
@@ -111,10 +124,11 @@ struct Api::Impl {
   // Texts: text_routes.cc
   void tokenize(HttpRequest request, ReplyPtr reply);
   void detokenize(HttpRequest request, ReplyPtr reply);
+  void count_message_tokens(HttpRequest request, ReplyPtr reply);
   void parse_function_call(HttpRequest request, ReplyPtr reply);
   void separate_reasoning(HttpRequest request, ReplyPtr reply);
   using TextFunction = Result<Json> (*)(const PrepareContext&, const Json&, RequestStage&);
-  void answer_text(TextFunction function, HttpRequest& request, const ReplyPtr& reply);
+  void answer_text(ErrorStyle style, TextFunction function, HttpRequest& request, const ReplyPtr& reply);
 
   // Health: health_routes.cc
   void health(HttpRequest request, ReplyPtr reply);
@@ -142,6 +156,7 @@ struct Api::Impl {
   ServedModel served;
   std::atomic<const ServedModel*> model_ = nullptr;
   JobContext job_context;
+  std::unique_ptr<ResponseStore> stored_responses;  ///< null: not enabled
   std::unique_ptr<TaskPool> prep;
   std::unique_ptr<GrammarCompiler> grammars;  ///< set by publish(); null without a grammar backend
 

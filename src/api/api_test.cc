@@ -254,7 +254,18 @@ TEST(ErrorMap, Shapes) {
       request_error(ErrorStyle::kOpenAi, {Errc::kInternal, "x"}).body,
       R"({"object":"error","message":"Internal server error: x","type":"InternalServerError","param":null,"code":500})");
   EXPECT_EQ(request_error(ErrorStyle::kResponses, bad).body,
-            R"({"error":{"message":"m \"q\"","type":"BadRequest","param":null,"code":400}})");
+            R"({"error":{"message":"m \"q\"","type":"invalid_request_error","param":null,"code":400}})");
+  EXPECT_EQ(request_error(ErrorStyle::kResponses, {Errc::kOverloaded, "full"}).body,
+            R"({"error":{"message":"full","type":"503","param":null,"code":503}})");
+  EXPECT_EQ(request_error(ErrorStyle::kAnthropic, bad).body,
+            R"({"type":"error","error":{"type":"invalid_request_error","message":"m \"q\""}})");
+  EXPECT_THAT(request_error(ErrorStyle::kAnthropic, {Errc::kTooLarge, "x"}).body, HasSubstr("request_too_large"));
+  EXPECT_THAT(request_error(ErrorStyle::kAnthropic, {Errc::kNotFound, "x"}).body, HasSubstr("not_found_error"));
+  EXPECT_THAT(request_error(ErrorStyle::kAnthropic, {Errc::kOverloaded, "x"}).body, HasSubstr("overloaded_error"));
+  EXPECT_THAT(request_error(ErrorStyle::kAnthropic, {Errc::kInternal, "x"}).body, HasSubstr("api_error"));
+  EXPECT_EQ(
+      stream_error_event(ErrorStyle::kAnthropic, {Errc::kOverloaded, "full"}),
+      "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"full\"}}\n\n");
   EXPECT_EQ(request_error(ErrorStyle::kNative, bad).body, R"({"error":{"message":"m \"q\""}})");
   EXPECT_EQ(schema_error(ErrorStyle::kNative, bad).body, R"({"error":"m \"q\""})");
   EXPECT_EQ(stream_error_event(ErrorStyle::kNative, bad),
@@ -284,6 +295,9 @@ TEST(Access, Keys) {
   EXPECT_FALSE(rules.key_opens(request_with({{"Authorization", "key"}}), false));
   EXPECT_FALSE(rules.key_opens(request_with({{"Authorization", "Bearer key"}}), true));
   EXPECT_TRUE(rules.key_opens(request_with({{"Authorization", "Bearer admin"}}), true));
+  EXPECT_TRUE(rules.key_opens(request_with({{"X-Api-Key", "key"}}), false));
+  EXPECT_FALSE(rules.key_opens(request_with({{"X-Api-Key", "admin"}}), false));
+  EXPECT_TRUE(rules.key_opens(request_with({{"X-Api-Key", "wrong"}, {"Authorization", "Bearer key"}}), false));
   EXPECT_TRUE(rules.key_opens(request_with({}, "/health_generate"), false));
   EXPECT_TRUE(AccessRules({"key", std::nullopt, {}}).key_opens(request_with({{"Authorization", "Bearer key"}}), true));
 }

@@ -4,38 +4,9 @@
 #include "api/writer_parts.h"
 #include "base/json.h"
 #include "base/str.h"
-#include "output/token_text.h"
 
 namespace carat {
 namespace {
-
-void append_token_entry(std::string& out, const WriterContext& context, TokenId id, double logprob) {
-  const TokenText token = token_text(*context.tokenizer, id);
-  out += R"({"token":)";
-  append_json_string(out, token.text);
-  out += R"(,"bytes":)";
-  append_byte_list(out, token.bytes);
-  out += R"(,"logprob":)";
-  append_logprob(out, logprob);
-}
-
-/// {"content":[...]} for the tokens from `first` on.
-void append_chat_logprobs(std::string& out, const WriterContext& context, const Sample& sample, size_t first) {
-  out += R"({"content":[)";
-  for (size_t i = first; i < sample.logprobs.size(); ++i) {
-    const PositionLogprobs& position = sample.logprobs[i];
-    if (i > first) out += ',';
-    append_token_entry(out, context, sample.tokens[i], position.logprob);
-    out += R"(,"top_logprobs":[)";
-    for (size_t j = 0; j < position.top.size(); ++j) {
-      if (j > 0) out += ',';
-      append_token_entry(out, context, position.top[j].token, position.top[j].logprob);
-      out += '}';
-    }
-    out += "]}";
-  }
-  out += "]}";
-}
 
 /// An entry of `tool_calls`. A stream names a call once and then gives its arguments without id and name.
 void append_call(std::string& out, int index, const std::optional<std::string>& id,

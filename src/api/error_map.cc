@@ -20,14 +20,42 @@ std::string openai_type(int status) {
   return status == 400 ? "BadRequest" : str_cat(status);
 }
 
+std::string_view anthropic_type(int status) {
+  switch (status) {
+    case 400:
+    case 405:
+    case 501:
+      return "invalid_request_error";
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 503:
+      return "overloaded_error";
+  }
+  return "api_error";
+}
+
+Json anthropic_body(std::string_view message, int status) {
+  return Json::object(
+      {{"type", "error"}, {"error", Json::object({{"type", anthropic_type(status)}, {"message", message}})}});
+}
+
 ErrorReply reply(ErrorStyle style, std::string_view message, std::string_view type, int status) {
   switch (style) {
     case ErrorStyle::kOpenAi:
       return {status, openai_body(message, type, status).dump()};
     case ErrorStyle::kResponses: {
-      const Json inner = Json::object({{"message", message}, {"type", type}, {"param", nullptr}, {"code", status}});
+      const std::string_view shown = status < 500 ? "invalid_request_error" : type;
+      const Json inner = Json::object({{"message", message}, {"type", shown}, {"param", nullptr}, {"code", status}});
       return {status, Json::object({{"error", inner}}).dump()};
     }
+    case ErrorStyle::kAnthropic:
+      return {status, anthropic_body(message, status).dump()};
     case ErrorStyle::kNative:
       return {status, Json::object({{"error", Json::object({{"message", message}})}}).dump()};
     case ErrorStyle::kPlain:
@@ -73,6 +101,8 @@ ErrorReply request_error(ErrorStyle style, const Error& error) {
 std::string stream_error_event(ErrorStyle style, const Error& error) {
   const int status = http_status(error.code);
   const std::string message = public_message(error);
+  if (style == ErrorStyle::kAnthropic)
+    return str_cat("event: error\ndata: ", anthropic_body(message, status).dump(), "\n\n");
   const Json inner =
       style == ErrorStyle::kNative
           ? Json::object(

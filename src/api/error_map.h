@@ -9,7 +9,7 @@
 namespace carat {
 
 /// Which family of routes answers: their error bodies differ.
-enum class ErrorStyle { kOpenAi, kNative, kResponses, kPlain };
+enum class ErrorStyle { kOpenAi, kNative, kResponses, kAnthropic, kPlain };
 
 /// The end of every OpenAI-like stream.
 inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";
@@ -25,7 +25,7 @@ int http_status(Errc code);
 ErrorReply schema_error(ErrorStyle style, const Error& error);
 /// Anything later.
 ErrorReply request_error(ErrorStyle style, const Error& error);
-/// The event of a stream that has already begun, with its "data: " and empty line; [DONE] is not included.
+/// The event of a stream that has already begun, whole but for what ends the stream (AnswerWriter::stream_end()).
 std::string stream_error_event(ErrorStyle style, const Error& error);
 
 ErrorReply unauthorized();

@@ -116,6 +116,8 @@ struct PreparedGeneration {
   int stream_interval = 1;
   bool count_metrics = true;
   std::chrono::steady_clock::time_point received{};
+  /// Of /v1/responses: the run goes on without the client, who gets the response as it looks while it runs.
+  std::optional<Json> background;
 };
 
 /// A sample's tokens on their way to text, or to the parts of a message: decoding, stop strings, the end token.

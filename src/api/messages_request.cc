@@ -295,6 +295,7 @@ Result<MessagesRequest> parse_messages_request(const Json& body, MessagesPurpose
   CARAT_TRY_VOID(fields.status());
   CARAT_TRY(request.model, text_of(fields, "model"));
   request.stream = fields.boolean("stream").value_or(false);
+  request.chat.set("stream", request.stream);
   const auto most = fields.integer("max_tokens");
   if (!most && purpose == MessagesPurpose::kAnswer) fields.fail("max_tokens", "Field required");
   if (most && *most < 1) fields.fail("max_tokens", str_cat("Input should be at least 1, got ", *most));

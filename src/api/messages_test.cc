@@ -1,9 +1,11 @@
-// The Messages API without a server: requests into chat bodies.
+// The Messages API without a server: requests into chat bodies, answers into blocks and events.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "api/block_testing.h"
 #include "api/messages_request.h"
+#include "api/messages_writer.h"
 #include "base/str.h"
 #include "chat/parse_chat.h"
 
@@ -47,10 +49,11 @@ TEST(MessagesRequest, Members) {
   EXPECT_EQ(request->model, "m");
   EXPECT_TRUE(request->stream);
   EXPECT_THAT(request->id, StartsWith("msg_"));
-  EXPECT_EQ(request->chat.dump(),
-            str_cat(R"({"rid":")", request->id,
-                    R"(","max_tokens":2000,"temperature":0.5,"top_p":0.9,"top_k":5,"stop":["END"],"messages":[)"
-                    R"({"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}]})"));
+  EXPECT_EQ(
+      request->chat.dump(),
+      str_cat(R"({"rid":")", request->id,
+              R"(","stream":true,"max_tokens":2000,"temperature":0.5,"top_p":0.9,"top_k":5,"stop":["END"],"messages":[)"
+              R"({"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}]})"));
 }
 
 TEST(MessagesRequest, RequiredMembers) {
@@ -185,6 +188,123 @@ TEST(MessagesRequest, ChatReadsWhatComesOut) {
   EXPECT_EQ(input->messages[2].tool_call_id, "t");
   EXPECT_TRUE(input->options.enable_thinking);
   EXPECT_EQ(input->tool_choice.mode, ChatToolChoice::Mode::kAuto);
+}
+
+// ---- answers
+
+std::unique_ptr<AnswerWriter> messages_writer(bool stream) { return make_messages_writer({}, {"msg_1", "m", stream}); }
+
+std::string without_ids(std::string text) {
+  for (size_t at = text.find("\"toolu_"); at != text.npos; at = text.find("\"toolu_", at + 2))
+    text.erase(at + 7, text.find('"', at + 7) - at - 7);
+  return text;
+}
+
+const std::vector<MessagePart> kFullReply = {
+    thought_part("Need weather."),      content_part("Let me see."), name_part(0, "f"),
+    arguments_part(0, R"({"a": "e"})"), name_part(1, "g"),           arguments_part(1, "{}")};
+
+/// What a client makes of a stream's events.
+Json assembled(const std::vector<SentEvent>& events) {
+  Json message;
+  std::string arguments;
+  for (const auto& [type, data] : events) {
+    if (type == "message_start") message = *data.find("message");
+    if (type == "content_block_start") {
+      EXPECT_EQ(data.find("index")->as_int(), static_cast<int64_t>(message.find("content")->size()));
+      message.find("content")->push_back(*data.find("content_block"));
+      arguments.clear();
+    }
+    if (type == "content_block_delta") {
+      Json& block = message.find("content")->as_array().back();
+      const Json& delta = *data.find("delta");
+      if (const Json* json = delta.find("partial_json")) arguments += json->as_string();
+      for (const char* key : {"text", "thinking"})
+        if (const Json* text = delta.find(key)) block.set(key, block.find(key)->as_string() + text->as_string());
+    }
+    if (type == "content_block_stop" && !arguments.empty())
+      message.find("content")->as_array().back().set("input", *parse_json(arguments));
+    if (type == "message_delta") {
+      for (const auto& [key, value] : data.find("delta")->as_object()) message.set(key, value);
+      message.set("usage", *data.find("usage"));
+    }
+  }
+  return message;
+}
+
+TEST(MessagesWriter, WholeAnswer) {
+  EXPECT_EQ(without_ids(whole_answer(messages_writer, kFullReply, replied_prompt())),
+            R"({"id":"msg_1","type":"message","role":"assistant","model":"m","content":[)"
+            R"({"type":"thinking","thinking":"Need weather.","signature":""},{"type":"text","text":"Let me see."},)"
+            R"({"type":"tool_use","id":"toolu_","name":"f","input":{"a":"e"}},)"
+            R"({"type":"tool_use","id":"toolu_","name":"g","input":{}}],"stop_reason":"tool_use","stop_sequence":null,)"
+            R"("usage":{"input_tokens":3,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,)"
+            R"("output_tokens":5}})");
+}
+
+TEST(MessagesWriter, EventsInOrder) {
+  const auto events = read_events(streamed_answer(messages_writer, kFullReply, replied_prompt(), 8));
+  EXPECT_EQ(types_of(events),
+            "message_start\nping\n"
+            "content_block_start\ncontent_block_delta\ncontent_block_delta\ncontent_block_stop\n"
+            "content_block_start\ncontent_block_delta\ncontent_block_delta\ncontent_block_stop\n"
+            "content_block_start\ncontent_block_delta\ncontent_block_delta\ncontent_block_stop\n"
+            "content_block_start\ncontent_block_delta\ncontent_block_stop\n"
+            "message_delta\nmessage_stop\n");
+  EXPECT_EQ(events[0].data.find("message")->find("usage")->find("output_tokens")->as_int(), 0);
+  EXPECT_EQ(events[3].data.dump(),
+            R"({"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"Need wea"}})");
+  EXPECT_EQ(events[7].data.dump(),
+            R"({"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"Let me s"}})");
+  EXPECT_EQ(
+      events[11].data.dump(),
+      R"({"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"a\": \"e"}})");
+}
+
+TEST(MessagesWriter, StreamsAddUpToTheWholeAnswerHoweverTheyAreCut) {
+  const std::vector<MessagePart> cut_call = {content_part("x"), name_part(0, "f")};
+  for (const auto& reply : {kFullReply, cut_call, std::vector<MessagePart>()})
+    for (const auto reason : {FinishReason::kStop, FinishReason::kLength}) {
+      const Prompt prompt = replied_prompt(reason);
+      const std::string whole = without_ids(whole_answer(messages_writer, reply, prompt));
+      for (const size_t piece : {1, 3, 1000})
+        for (const size_t per_chunk : {1, 2, 100})
+          EXPECT_EQ(
+              without_ids(
+                  assembled(read_events(streamed_answer(messages_writer, reply, prompt, piece, per_chunk))).dump()),
+              whole);
+    }
+}
+
+TEST(MessagesWriter, StopReasons) {
+  const auto reason = [](const Prompt& prompt, const std::vector<MessagePart>& reply) {
+    const auto answer = parse_json(whole_answer(messages_writer, reply, prompt));
+    return str_cat(answer->find("stop_reason")->as_string(), " ", answer->find("stop_sequence")->dump());
+  };
+  EXPECT_EQ(reason(replied_prompt(), {content_part("a")}), "end_turn null");
+  EXPECT_EQ(reason(replied_prompt(FinishReason::kLength), {content_part("a")}), "max_tokens null");
+  EXPECT_EQ(reason(replied_prompt(FinishReason::kLength), kFullReply), "max_tokens null");
+  EXPECT_EQ(reason(replied_prompt(), kFullReply), "tool_use null");
+  Prompt at_text = replied_prompt();
+  at_text.samples[0].end->matched_text = "END";
+  EXPECT_EQ(reason(at_text, {content_part("a")}), "stop_sequence \"END\"");
+  EXPECT_EQ(reason(at_text, kFullReply), "tool_use null");
+  EXPECT_EQ(reason(replied_prompt(FinishReason::kAbort), {content_part("a")}), "end_turn null");
+}
+
+TEST(MessagesWriter, EmptyReplyHasOneEmptyText) {
+  const auto answer = parse_json(whole_answer(messages_writer, {}, replied_prompt()));
+  EXPECT_EQ(answer->find("content")->dump(), R"([{"type":"text","text":""}])");
+}
+
+TEST(MessagesWriter, CachedTokensAreReportedOnRequest) {
+  Prompt prompt = replied_prompt();
+  prompt.stats.cached_tokens = 2;
+  WriterContext context;
+  context.cache_report = true;
+  const auto make = [&](bool stream) { return make_messages_writer(context, {"msg_1", "m", stream}); };
+  EXPECT_EQ(parse_json(whole_answer(make, {content_part("a")}, prompt))->find("usage")->dump(),
+            R"({"input_tokens":1,"cache_creation_input_tokens":0,"cache_read_input_tokens":2,"output_tokens":5})");
 }
 
 }  // namespace

@@ -7,8 +7,12 @@
 #include "api/chat_writer.h"
 #include "api/completion_request.h"
 #include "api/completion_writer.h"
+#include "api/messages_request.h"
+#include "api/messages_writer.h"
 #include "api/native_request.h"
 #include "api/native_writer.h"
+#include "api/responses_request.h"
+#include "api/responses_writer.h"
 #include "base/str.h"
 #include "chat/parse_chat.h"
 
@@ -106,6 +110,14 @@ MessageParserOptions message_options(const PrepareContext& context, const ChatRe
   options.parse_calls = may_have_calls(context.settings, input);
   options.tools = tool_schemas(std::move(input.tools));
   return options;
+}
+
+PreparedGeneration one_run(const PrepareContext& context, PreparedChat chat, std::unique_ptr<AnswerWriter> writer) {
+  PreparedGeneration out;
+  out.prompts.push_back(std::move(chat.prompt));
+  out.writer = std::move(writer);
+  out.stream_interval = context.settings.stream_interval;
+  return out;
 }
 
 std::string echo_text(const PrepareContext& context, const PromptInput& prompt) {
@@ -223,11 +235,64 @@ Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Jso
   answer.sglext.input_ids |= context.sglext.input_ids || context.settings.return_input_ids;
   answer.sglext.output_ids |= context.sglext.output_ids || context.settings.return_output_ids;
   answer.sglext.framed_ids = context.sglext.framed_ids;
-  PreparedGeneration out;
-  out.prompts.push_back(std::move(chat.prompt));
-  out.stream_interval = context.settings.stream_interval;
-  out.writer = make_chat_writer(writer_context(context), std::move(answer));
+  return one_run(context, std::move(chat), make_chat_writer(writer_context(context), std::move(answer)));
+}
+
+namespace {
+
+/// The request's own value, else the default that takes its place, with as many digits as a float has.
+Json effective_number(const Json& body, std::string_view key, float otherwise) {
+  if (const Json* given = body.find(key); given && given->is_number()) return *given;
+  double rounded = 0;
+  return parse_float(str_cat(otherwise), rounded) ? Json(rounded) : Json();
+}
+
+/// Puts the items of the response that the request goes on from in front of its own.
+Result<void> prepend_previous(const PrepareContext& context, ResponsesRequest& request) {
+  if (!request.previous_response_id) return {};
+  CARAT_TRY(Json items, context.responses->conversation(*request.previous_response_id));
+  for (Json& item : request.items.as_array()) items.push_back(std::move(item));
+  request.items = std::move(items);
+  return {};
+}
+
+}  // namespace
+
+Result<PreparedGeneration> prepare_responses(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  stage = RequestStage::kSchema;
+  CARAT_TRY(auto request, parse_responses_request(body));
+  stage = RequestStage::kRequest;
+  CARAT_TRY_VOID(check_responses_request(request, context.settings.served_model_name, context.responses != nullptr));
+  CARAT_TRY_VOID(prepend_previous(context, request));
+  CARAT_TRY(auto messages, responses_messages(request.instructions, request.items));
+  request.chat.set("messages", std::move(messages));
+  CARAT_TRY(auto chat, prepare_chat_body(context, request.chat, stage));
+  const SamplingParams& sampling = chat.request.params.sampling;
+  request.echo.set("model", context.settings.served_model_name);
+  request.echo.set("temperature", effective_number(body, "temperature", sampling.temperature));
+  request.echo.set("top_p", effective_number(body, "top_p", sampling.top_p));
+  ResponsesAnswerOptions answer;
+  answer.id = request.id;
+  answer.stream = request.stream;
+  answer.logprobs = request.include_logprobs;
+  answer.encrypted_reasoning = request.include_encrypted_reasoning;
+  answer.summarize_reasoning = request.summarize_reasoning;
+  answer.store = request.store ? context.responses : nullptr;
+  answer.response = new_response(request.id, request.echo, answer.store != nullptr);
+  if (answer.store) answer.items = std::move(request.items);
+  std::optional<Json> background;
+  if (request.background) background = answer.response;
+  auto out = one_run(context, std::move(chat), make_responses_writer(writer_context(context), std::move(answer)));
+  out.background = std::move(background);
   return out;
+}
+
+Result<PreparedGeneration> prepare_messages(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  stage = RequestStage::kSchema;
+  CARAT_TRY(auto request, parse_messages_request(body, MessagesPurpose::kAnswer));
+  CARAT_TRY(auto chat, prepare_chat_body(context, request.chat, stage));
+  return one_run(context, std::move(chat),
+                 make_messages_writer(writer_context(context), {request.id, request.model, request.stream}));
 }
 
 Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage) {

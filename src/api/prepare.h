@@ -3,6 +3,7 @@
 
 #include "api/chat_request.h"
 #include "api/generation.h"
+#include "api/response_store.h"
 #include "api/served_model.h"
 
 namespace carat {
@@ -13,7 +14,8 @@ enum class RequestStage { kSchema, kRequest };
 struct PrepareContext {
   const ServedModel& model;
   const ApiSettings& settings;
-  SglextOptions sglext{};  ///< asked for in headers
+  SglextOptions sglext{};              ///< asked for in headers
+  ResponseStore* responses = nullptr;  ///< null: not enabled
 };
 
 /// A chat body made ready for the engine: what all routes on the chat pipeline share.
@@ -26,6 +28,8 @@ Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json
 
 // Errors: kInvalidArgument; `stage` says which kind.
 Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage);
+Result<PreparedGeneration> prepare_responses(const PrepareContext& context, const Json& body, RequestStage& stage);
+Result<PreparedGeneration> prepare_messages(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_vertex(const PrepareContext& context, const Json& body, RequestStage& stage);

@@ -314,6 +314,7 @@ Result<ResponsesRequest> parse_responses_request(const Json& body) {
                 "thinking_budget"},
                request.chat);
   request.chat.set("rid", request.id);
+  request.chat.set("stream", request.stream);
   read_include(fields, request);
   read_reasoning(fields, request);
   read_text(fields, request);

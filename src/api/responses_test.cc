@@ -1,10 +1,12 @@
-// The Responses API without a server: requests into chat bodies, and the store.
+// The Responses API without a server: requests into chat bodies, answers into items and events, and the store.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "api/block_testing.h"
 #include "api/response_store.h"
 #include "api/responses_request.h"
+#include "api/responses_writer.h"
 #include "base/str.h"
 #include "chat/parse_chat.h"
 
@@ -48,7 +50,7 @@ TEST(ResponsesRequest, Members) {
   EXPECT_EQ(request.id, "resp_1");
   EXPECT_TRUE(request.stream && !request.store && request.summarize_reasoning);
   EXPECT_EQ(request.chat.dump(),
-            R"({"temperature":0.5,"stop":["x"],"rid":"resp_1","reasoning_effort":"low","max_tokens":7})");
+            R"({"temperature":0.5,"stop":["x"],"rid":"resp_1","stream":true,"reasoning_effort":"low","max_tokens":7})");
   EXPECT_EQ(request.echo.dump(),
             R"({"reasoning":{"effort":"low","summary":"auto"},"text":{"format":{"type":"text"}},"tools":[],)"
             R"("tool_choice":"auto","max_output_tokens":7,"instructions":"Be brief.","previous_response_id":null,)"
@@ -205,6 +207,189 @@ TEST(ResponsesItems, ChatReadsWhatComesOut) {
   ASSERT_EQ(input->messages.size(), 4u);
   EXPECT_EQ(input->messages[2].tool_calls[0].name, "f");
   EXPECT_EQ(input->messages[3].tool_call_id, "c");
+}
+
+// ---- answers
+
+MakeWriter responses_writer(ResponsesAnswerOptions options = {}) {
+  return [options](bool stream) {
+    ResponsesAnswerOptions own = options;
+    own.id = "resp_1";
+    own.stream = stream;
+    own.response = new_response("resp_1", json(R"({"model": "m", "tools": []})"), options.store != nullptr);
+    return make_responses_writer({}, std::move(own));
+  };
+}
+
+/// Random ids by their prefixes; times as they were.
+std::string without_ids(Json value) {
+  std::string text = value.dump();
+  for (const char* prefix : {":\"rs_", ":\"msg_", ":\"fc_", ":\"call_"})
+    for (size_t at = text.find(prefix); at != text.npos; at = text.find(prefix, at + 2)) {
+      const size_t start = at + std::string_view(prefix).size();
+      text.erase(start, text.find('"', start) - start);
+    }
+  return text;
+}
+
+const std::vector<MessagePart> kFullReply = {
+    thought_part("Need weather."),      content_part("Let me see."), name_part(0, "f"),
+    arguments_part(0, R"({"a": "e"})"), name_part(1, "g"),           arguments_part(1, "{}")};
+
+TEST(ResponsesWriter, WholeAnswer) {
+  const Json answer = json(whole_answer(responses_writer(), kFullReply, replied_prompt()));
+  EXPECT_EQ(answer.find("id")->as_string(), "resp_1");
+  EXPECT_EQ(answer.find("status")->as_string(), "completed");
+  EXPECT_EQ(answer.find("model")->as_string(), "m");
+  EXPECT_EQ(
+      without_ids(*answer.find("output")),
+      R"([{"id":"rs_","type":"reasoning","summary":[],"content":[{"type":"reasoning_text",)"
+      R"("text":"Need weather."}],"encrypted_content":null,"status":"completed"},)"
+      R"({"id":"msg_","type":"message","role":"assistant","status":"completed","content":[)"
+      R"({"type":"output_text","text":"Let me see.","annotations":[],"logprobs":null}],"phase":"commentary"},)"
+      R"({"id":"fc_","call_id":"call_","type":"function_call","name":"f","arguments":"{\"a\": \"e\"}",)"
+      R"("status":"completed"},)"
+      R"({"id":"fc_","call_id":"call_","type":"function_call","name":"g","arguments":"{}","status":"completed"}])");
+  EXPECT_EQ(answer.find("usage")->dump(),
+            R"({"input_tokens":3,"input_tokens_details":{"cached_tokens":0,"cache_write_tokens":0},"output_tokens":5,)"
+            R"("output_tokens_details":{"reasoning_tokens":0},"total_tokens":8})");
+}
+
+TEST(ResponsesWriter, EventsInOrder) {
+  const std::string stream = streamed_answer(responses_writer(), kFullReply, replied_prompt(), 8);
+  const auto events = read_events(stream);
+  EXPECT_EQ(types_of(events),
+            "response.created\nresponse.in_progress\n"
+            "response.output_item.added\nresponse.content_part.added\nresponse.reasoning_text.delta\n"
+            "response.reasoning_text.delta\nresponse.reasoning_text.done\nresponse.content_part.done\n"
+            "response.output_item.done\n"
+            "response.output_item.added\nresponse.content_part.added\nresponse.output_text.delta\n"
+            "response.output_text.delta\nresponse.output_text.done\nresponse.content_part.done\n"
+            "response.output_item.done\n"
+            "response.output_item.added\nresponse.function_call_arguments.delta\n"
+            "response.function_call_arguments.delta\nresponse.function_call_arguments.done\n"
+            "response.output_item.done\n"
+            "response.output_item.added\nresponse.function_call_arguments.delta\n"
+            "response.function_call_arguments.done\nresponse.output_item.done\n"
+            "response.completed\n");
+  for (size_t i = 0; i < events.size(); ++i)
+    EXPECT_EQ(events[i].data.find("sequence_number")->as_int(), static_cast<int64_t>(i));
+  EXPECT_EQ(without_ids(events[11].data),
+            R"({"type":"response.output_text.delta","sequence_number":11,"item_id":"msg_","output_index":1,)"
+            R"("content_index":0,"delta":"Let me s","logprobs":[]})");
+  EXPECT_EQ(without_ids(events[17].data.find("item_id") ? events[17].data : Json()),
+            R"({"type":"response.function_call_arguments.delta","sequence_number":17,"item_id":"fc_","output_index":2,)"
+            R"("delta":"{\"a\": \"e"})");
+  EXPECT_EQ(events.front().data.find("response")->find("status")->as_string(), "in_progress");
+}
+
+TEST(ResponsesWriter, StreamsEndWithTheWholeAnswerHoweverTheyAreCut) {
+  ResponsesAnswerOptions summarized;
+  summarized.summarize_reasoning = summarized.encrypted_reasoning = true;
+  for (const auto& options : {ResponsesAnswerOptions(), summarized})
+    for (const auto reason : {FinishReason::kStop, FinishReason::kLength}) {
+      const Prompt prompt = replied_prompt(reason);
+      Json whole = json(whole_answer(responses_writer(options), kFullReply, prompt));
+      whole.erase("created_at");
+      for (const size_t piece : {1, 3, 1000})
+        for (const size_t per_chunk : {1, 2, 100}) {
+          const auto events =
+              read_events(streamed_answer(responses_writer(options), kFullReply, prompt, piece, per_chunk));
+          Json last = *events.back().data.find("response");
+          last.erase("created_at");
+          EXPECT_EQ(without_ids(last), without_ids(whole));
+          // Every item is announced and told whole under one id; deltas add up to it.
+          Json items = Json::array();
+          std::string deltas;
+          for (const auto& event : events) {
+            if (event.type == "response.output_item.added") deltas.clear();
+            if (event.type.ends_with(".delta")) deltas += event.data.find("delta")->as_string();
+            if (event.type.ends_with("arguments.done")) {
+              EXPECT_EQ(deltas, event.data.find("arguments")->as_string());
+            }
+            if (event.type.ends_with("text.done")) {
+              EXPECT_EQ(deltas, event.data.find("text")->as_string());
+            }
+            if (event.type == "response.output_item.done") items.push_back(*event.data.find("item"));
+          }
+          EXPECT_EQ(items, *last.find("output"));
+        }
+    }
+}
+
+TEST(ResponsesWriter, Summaries) {
+  ResponsesAnswerOptions options;
+  options.summarize_reasoning = options.encrypted_reasoning = true;
+  const auto events = read_events(streamed_answer(responses_writer(options), {thought_part("hm")}, replied_prompt()));
+  EXPECT_EQ(types_of(events),
+            "response.created\nresponse.in_progress\nresponse.output_item.added\n"
+            "response.reasoning_summary_part.added\nresponse.reasoning_summary_text.delta\n"
+            "response.reasoning_summary_text.done\nresponse.reasoning_summary_part.done\n"
+            "response.output_item.done\nresponse.completed\n");
+  EXPECT_EQ(events[4].data.find("summary_index")->as_int(), 0);
+  const Json& item = events.back().data.find("response")->find("output")->as_array()[0];
+  EXPECT_EQ(item.find("summary")->dump(), R"([{"type":"summary_text","text":"hm"}])");
+  EXPECT_EQ(item.find("encrypted_content")->as_string(), encode_reasoning("hm"));
+}
+
+TEST(ResponsesWriter, LengthLimit) {
+  const Prompt prompt = replied_prompt(FinishReason::kLength);
+  const auto status = [](const Json& answer, size_t item) {
+    return answer.find("output")->as_array()[item].find("status")->as_string();
+  };
+  const Json text = json(whole_answer(responses_writer(), {thought_part("a"), content_part("b")}, prompt));
+  EXPECT_EQ(text.find("status")->as_string(), "incomplete");
+  EXPECT_EQ(text.find("incomplete_details")->dump(), R"({"reason":"max_output_tokens"})");
+  EXPECT_EQ(status(text, 0), "completed");
+  EXPECT_EQ(status(text, 1), "incomplete");
+  const Json call = json(whole_answer(responses_writer(), {name_part(0, "f")}, prompt));
+  EXPECT_EQ(status(call, 0), "incomplete");
+  EXPECT_EQ(read_events(streamed_answer(responses_writer(), {name_part(0, "f")}, prompt)).back().type,
+            "response.incomplete");
+  // Arguments that were whole before the limit stay so.
+  EXPECT_EQ(status(json(whole_answer(responses_writer(), {name_part(0, "f"), arguments_part(0, "{}")}, prompt)), 0),
+            "completed");
+}
+
+TEST(ResponsesWriter, Failures) {
+  const Prompt prompt = replied_prompt(FinishReason::kAbort);
+  const auto events = read_events(streamed_answer(responses_writer(), {content_part("a")}, prompt));
+  EXPECT_EQ(events.back().type, "response.failed");
+  EXPECT_EQ(events.back().data.find("response")->find("error")->dump(),
+            R"({"code":"server_error","message":"The request was aborted."})");
+  EXPECT_EQ(json(whole_answer(responses_writer(), {}, prompt)).find("status")->as_string(), "failed");
+
+  std::string out;
+  const auto writer = responses_writer()(true);
+  SampleNews news;
+  const std::vector<MessagePart> parts = {content_part("a")};
+  news.parts = parts;
+  news.first_chunk = true;
+  writer->write_news(prompt, prompt.samples[0], news, out);
+  writer->write_failure({Errc::kInternal, "the device is gone"}, out);
+  const auto broken = read_events(out);
+  EXPECT_EQ(broken.back().type, "response.failed");
+  EXPECT_EQ(broken.back().data.find("sequence_number")->as_int(), static_cast<int64_t>(broken.size() - 1));
+  EXPECT_EQ(broken.back().data.find("response")->find("error")->find("message")->as_string(), "the device is gone");
+}
+
+TEST(ResponsesWriter, EmptyReply) {
+  EXPECT_EQ(json(whole_answer(responses_writer(), {}, replied_prompt())).find("output")->size(), 0u);
+  EXPECT_EQ(types_of(read_events(streamed_answer(responses_writer(), {}, replied_prompt()))),
+            "response.created\nresponse.in_progress\nresponse.completed\n");
+}
+
+TEST(ResponsesWriter, KeepsTheConversation) {
+  ResponseStore store;
+  ResponsesAnswerOptions options;
+  options.store = &store;
+  options.items = json(R"([{"role": "user", "content": "Hi"}])");
+  const std::string answer = whole_answer(responses_writer(options), {content_part("Hello")}, replied_prompt());
+  EXPECT_EQ(*store.find("resp_1"), answer);
+  const auto conversation = store.conversation("resp_1");
+  ASSERT_TRUE(conversation) << message(conversation);
+  EXPECT_EQ(messages(conversation->dump()),
+            R"([{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"}])");
 }
 
 // ---- store

@@ -38,6 +38,7 @@ struct ApiSettings {
   bool incremental_streaming_output = false;
   bool stream_default_include_usage = false;
   bool cache_report = false;
+  bool response_store = false;
   bool return_input_ids = false, return_output_ids = false;  ///< `sglext` ids in every chat answer
   bool allow_auto_truncate = false;
   bool priority_scheduling = false, low_priority_values_first = false, abort_on_priority_when_disabled = false;

@@ -1,6 +1,7 @@
 // Endpoints that only turn texts into something else. Source: spec api.md section 8, parsers.md section 6.
 
 #include "api/api_impl.h"
+#include "api/messages_request.h"
 #include "base/str.h"
 #include "output/message_parser.h"
 
@@ -143,28 +144,44 @@ Result<Json> separate_reasoning_body(const PrepareContext&, const Json& body, Re
   return out;
 }
 
+Result<Json> message_tokens_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  CARAT_TRY(const auto request, parse_messages_request(body, MessagesPurpose::kCount));
+  stage = RequestStage::kRequest;
+  CARAT_TRY(const auto input, read_chat_input(context, request.chat));
+  CARAT_TRY(const auto ids, encode_chat_prompt(context.model, input));
+  return Json::object({{"input_tokens", ids.size()}});
+}
+
 }  // namespace
 
-void Api::Impl::tokenize(HttpRequest request, ReplyPtr reply) { answer_text(&tokenize_body, request, reply); }
+void Api::Impl::tokenize(HttpRequest request, ReplyPtr reply) {
+  answer_text(ErrorStyle::kOpenAi, &tokenize_body, request, reply);
+}
 
-void Api::Impl::detokenize(HttpRequest request, ReplyPtr reply) { answer_text(&detokenize_body, request, reply); }
+void Api::Impl::detokenize(HttpRequest request, ReplyPtr reply) {
+  answer_text(ErrorStyle::kOpenAi, &detokenize_body, request, reply);
+}
 
 void Api::Impl::parse_function_call(HttpRequest request, ReplyPtr reply) {
-  answer_text(&function_call_body, request, reply);
+  answer_text(ErrorStyle::kOpenAi, &function_call_body, request, reply);
 }
 
 void Api::Impl::separate_reasoning(HttpRequest request, ReplyPtr reply) {
-  answer_text(&separate_reasoning_body, request, reply);
+  answer_text(ErrorStyle::kOpenAi, &separate_reasoning_body, request, reply);
 }
 
-void Api::Impl::answer_text(TextFunction function, HttpRequest& request, const ReplyPtr& reply) {
-  on_prep(ErrorStyle::kOpenAi, reply, [this, function, reply, text = std::move(request.body)] {
+void Api::Impl::count_message_tokens(HttpRequest request, ReplyPtr reply) {
+  answer_text(ErrorStyle::kAnthropic, &message_tokens_body, request, reply);
+}
+
+void Api::Impl::answer_text(ErrorStyle style, TextFunction function, HttpRequest& request, const ReplyPtr& reply) {
+  on_prep(style, reply, [this, style, function, reply, text = std::move(request.body)] {
     RequestStage stage = RequestStage::kSchema;
     const auto body = parse_json(text);
-    const auto answer = body ? function({*model(), settings}, *body, stage) : Result<Json>(body.error());
+    const auto answer = body ? function(prepare_context(), *body, stage) : Result<Json>(body.error());
     if (answer) return reply->send({200, "application/json", answer->dump(), {}});
-    send_error(*reply, stage == RequestStage::kSchema ? schema_error(ErrorStyle::kOpenAi, answer.error())
-                                                      : request_error(ErrorStyle::kOpenAi, answer.error()));
+    send_error(*reply, stage == RequestStage::kSchema ? schema_error(style, answer.error())
+                                                      : request_error(style, answer.error()));
   });
 }
 

@@ -12,6 +12,20 @@
 
 namespace carat {
 
+namespace {
+
+void append_token_entry(std::string& out, const WriterContext& context, TokenId id, double logprob) {
+  const TokenText token = token_text(*context.tokenizer, id);
+  out += R"({"token":)";
+  append_json_string(out, token.text);
+  out += R"(,"bytes":)";
+  append_byte_list(out, token.bytes);
+  out += R"(,"logprob":)";
+  append_logprob(out, logprob);
+}
+
+}  // namespace
+
 void append_number(std::string& out, int64_t value) {
   char buffer[24];
   out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr);
@@ -50,6 +64,23 @@ void append_matched(std::string& out, const SampleEnd& end) {
 
 void append_token_text(std::string& out, const WriterContext& context, TokenId id) {
   append_json_string(out, token_text(*context.tokenizer, id).text);
+}
+
+void append_chat_logprobs(std::string& out, const WriterContext& context, const Sample& sample, size_t first) {
+  out += R"({"content":[)";
+  for (size_t i = first; i < sample.logprobs.size(); ++i) {
+    const PositionLogprobs& position = sample.logprobs[i];
+    if (i > first) out += ',';
+    append_token_entry(out, context, sample.tokens[i], position.logprob);
+    out += R"(,"top_logprobs":[)";
+    for (size_t j = 0; j < position.top.size(); ++j) {
+      if (j > 0) out += ',';
+      append_token_entry(out, context, position.top[j].token, position.top[j].logprob);
+      out += '}';
+    }
+    out += "]}";
+  }
+  out += "]}";
 }
 
 UsageNumbers usage_of(const Prompt& prompt, const Sample& sample) {

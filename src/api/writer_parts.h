@@ -23,6 +23,9 @@ void append_matched(std::string& out, const SampleEnd& end);
 /// The text of a single token, quoted.
 void append_token_text(std::string& out, const WriterContext& context, TokenId id);
 
+/// Chat's form of the tokens' log-probabilities from the token `first` on: {"content":[...]}.
+void append_chat_logprobs(std::string& out, const WriterContext& context, const Sample& sample, size_t first);
+
 struct UsageNumbers {
   int64_t prompt_tokens = 0, completion_tokens = 0, reasoning_tokens = 0, cached_tokens = 0;
 };

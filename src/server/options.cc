@@ -384,6 +384,7 @@ void read_model_flags(const Values& values, ServerOptions& o) {
   o.incremental_streaming_output = values.on("--incremental-streaming-output");
   o.stream_default_include_usage = values.on("--stream-response-default-include-usage");
   o.enable_cache_report = values.on("--enable-cache-report");
+  o.enable_response_store = values.on("--enable-response-store");
   o.return_input_ids = values.on("--return-input-ids");
   o.return_output_ids = values.on("--return-output-ids");
   o.allow_auto_truncate = values.on("--allow-auto-truncate");

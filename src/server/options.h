@@ -70,6 +70,7 @@ struct ServerOptions {
   bool incremental_streaming_output = false;
   bool stream_default_include_usage = false;
   bool enable_cache_report = false;
+  bool enable_response_store = false;
   bool return_input_ids = false, return_output_ids = false;
   bool allow_auto_truncate = false;
   // Server

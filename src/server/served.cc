@@ -37,6 +37,7 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   s.incremental_streaming_output = o.incremental_streaming_output;
   s.stream_default_include_usage = o.stream_default_include_usage;
   s.cache_report = o.enable_cache_report;
+  s.response_store = o.enable_response_store;
   s.return_input_ids = o.return_input_ids;
   s.return_output_ids = o.return_output_ids;
   s.allow_auto_truncate = o.allow_auto_truncate;

@@ -118,7 +118,7 @@ class Errors(unittest.TestCase):
     def test_paths_and_methods(self):
         self.assertEqual(self.server.get("/nothing/here").status, 404)
         self.assertEqual(self.server.get("/v1/chat/completions").status, 405)
-        self.assertEqual(self.server.post("/v1/responses", {}).status, 501)
+        self.assertEqual(self.server.post("/v1/score", {}).status, 501)
         self.assertIn("error", self.server.post("/v1/responses", {}).json)
         self.check_openai(self.server.post("/v1/embeddings", {"input": "x"}), "BadRequest",
                           "This model does not appear to be an embedding model by default.")
