@@ -26,7 +26,7 @@ const SmallVocabulary& vocabulary() {
 }
 
 GrammarCompiler& compiler() {
-  static GrammarCompiler it(vocabulary().grammar(), {.any_whitespace = false});
+  static GrammarCompiler it(vocabulary().grammar(), {.any_whitespace = false, .timeout = std::chrono::minutes(5)});
   return it;
 }
 

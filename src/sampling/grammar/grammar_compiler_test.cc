@@ -23,7 +23,7 @@ const SmallVocabulary& vocabulary() {
 }
 
 GrammarCompiler& compiler() {
-  static GrammarCompiler it(vocabulary().grammar(), {.any_whitespace = false});
+  static GrammarCompiler it(vocabulary().grammar(), {.any_whitespace = false, .timeout = std::chrono::minutes(5)});
   return it;
 }
 
@@ -231,7 +231,7 @@ TEST(Sources, AreBoundedInBytes) {
 }
 
 TEST(Sources, AutomatonsAreBounded) {
-  GrammarCompiler small(vocabulary().grammar(), {.max_states = 100});
+  GrammarCompiler small(vocabulary().grammar(), {.max_states = 100, .timeout = std::chrono::minutes(5)});
   EXPECT_TRUE(small.compile_now({Kind::kRegex, "a{10}"}));
   const auto large = small.compile_now({Kind::kEbnf, "root ::= \"" + std::string(200, 'a') + "\""});
   ASSERT_FALSE(large);
@@ -289,7 +289,7 @@ struct Numbers {
 
 TEST(Compiler, KeepsGrammarsAndErrors) {
   Numbers numbers;
-  GrammarCompiler it(vocabulary().grammar(), {}, numbers.handles());
+  GrammarCompiler it(vocabulary().grammar(), {.timeout = std::chrono::minutes(5)}, numbers.handles());
   const auto first = it.compile_now({Kind::kRegex, "a"}), again = it.compile_now({Kind::kRegex, "a"});
   EXPECT_EQ(*first, *again);
   EXPECT_FALSE(it.compile_now({Kind::kEbnf, "a"}));
@@ -303,7 +303,7 @@ TEST(Compiler, KeepsGrammarsAndErrors) {
 
 TEST(Compiler, ForgetsTheLeastRecentlyUsed) {
   Numbers numbers;
-  GrammarCompiler it(vocabulary().grammar(), {.max_cached = 2}, numbers.handles());
+  GrammarCompiler it(vocabulary().grammar(), {.max_cached = 2, .timeout = std::chrono::minutes(5)}, numbers.handles());
   for (const char* regex : {"a", "b", "a", "c", "a"}) EXPECT_TRUE(it.compile_now({Kind::kRegex, regex}));
   EXPECT_EQ(numbers.hits.value(), 2);
   EXPECT_TRUE(it.compile_now({Kind::kRegex, "b"}));
