@@ -9,6 +9,9 @@
 #include "engine/cpu_runner.h"
 #include "engine/engine.h"
 #include "model/text/text_model_testing.h"
+#include "sampling/constraint.h"
+#include "sampling/grammar/grammar_compiler.h"
+#include "sampling/token_mask.h"
 
 namespace carat {
 namespace {
@@ -81,11 +84,31 @@ class EngineCpuTest : public ::testing::TestWithParam<Setting> {
     return out;
   }
 
-  Tokens expected(const Tokens& prompt, int count) const {
+  Tokens expected(const Tokens& prompt, int count, std::shared_ptr<const ConstraintPlan> plan = nullptr) const {
     TextModelDriver driver(config_, weights_, {});
-    Tokens out = {argmax(driver.prefill(prompt, 512))};
-    while (static_cast<int>(out.size()) < count) out.push_back(argmax(driver.step({{0, {out.back()}}}).at(0)));
+    std::optional<TokenConstraint> constraint;
+    if (plan) constraint.emplace(std::move(plan), std::span<const TokenId>(), 0, config_.text.vocab_size);
+    std::vector<uint32_t> mask(static_cast<size_t>(num_mask_words(config_.text.vocab_size)));
+    const auto next = [&](std::vector<float> logits) {
+      if (constraint && constraint->fill_mask(mask)) apply_mask(mask, logits);
+      const TokenId token = argmax(logits);
+      if (constraint) constraint->accept(token);
+      return token;
+    };
+    Tokens out = {next(driver.prefill(prompt, 512))};
+    while (static_cast<int>(out.size()) < count) out.push_back(next(driver.step({{0, {out.back()}}}).at(0)));
     return out;
+  }
+
+  /// Answers of runs of letters and digits in turn; each token of the vocabulary is one of them.
+  std::shared_ptr<const ConstraintPlan> runs_of_letters_and_digits() const {
+    GrammarVocabulary vocabulary;
+    for (int t = 0; t < config_.text.vocab_size; ++t)
+      vocabulary.pieces.emplace_back(1, t % 3 == 0 ? static_cast<char>('0' + t % 10) : static_cast<char>('a' + t % 26));
+    GrammarCompiler compiler(std::move(vocabulary), {.timeout = std::chrono::minutes(5)});
+    auto plan = std::make_shared<ConstraintPlan>();
+    plan->answer = compiler.compile_now({GrammarSource::Kind::kRegex, "([a-m]{3}[0-9]{1,2}[n-z][0-4])+"}).value();
+    return plan;
   }
 
   ModelConfig config_;
@@ -127,6 +150,19 @@ TEST_P(EngineCpuTest, PreemptedRequestsGoOnWhereTheyWere) {
   }
   // Six times 3 pages are needed at the end; 512 tokens are 8 pages.
   EXPECT_EQ(preemptions > 0, GetParam().max_total_tokens == 512);
+}
+
+TEST_P(EngineCpuTest, ConstrainedAndFreeRequestsSideBySide) {
+  const auto e = engine();
+  const auto plan = runs_of_letters_and_digits();
+  std::vector<Request> requests;
+  for (int i = 0; i < 6; ++i) {
+    requests.push_back(ask(str_cat("r", i), prompt(30 + i, 400 + static_cast<uint32_t>(i)), 150));
+    if (i % 3 != 0) requests.back().sampling.constraint = plan;
+  }
+  for (const Request& request : requests) ASSERT_TRUE(e->submit(request));
+  for (const Request& request : requests)
+    EXPECT_EQ(collect(*request.stream), expected(request.prompt, 150, request.sampling.constraint)) << request.id;
 }
 
 INSTANTIATE_TEST_SUITE_P(Settings, EngineCpuTest,
