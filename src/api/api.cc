@@ -59,6 +59,7 @@ std::span<const Api::Impl::Route> Api::Impl::routes() {
   constexpr auto kNative = ErrorStyle::kNative;
   constexpr auto kResponses = ErrorStyle::kResponses;
   constexpr auto kAnthropic = ErrorStyle::kAnthropic;
+  constexpr auto kOllama = ErrorStyle::kOllama;
   constexpr auto kPlain = ErrorStyle::kPlain;
   static constexpr auto kRoutes = std::to_array<Route>({
       {"/v1/chat/completions", "POST", &I::chat, kOpenAi, false, true},
@@ -104,6 +105,11 @@ std::span<const Api::Impl::Route> Api::Impl::routes() {
       {"/v1/responses/*", "GET", &I::find_response, kResponses},
       {"/v1/responses/*", "POST", &I::cancel_response, kResponses},
       {"/v1/messages", "POST", &I::messages, kAnthropic, false, true},
+      {"/api/chat", "POST", &I::ollama_chat, kOllama, false, true},
+      {"/api/generate", "POST", &I::ollama_generate, kOllama, false, true},
+      {"/api/tags", "GET", &I::ollama_tags, kOllama, false, true},
+      {"/api/show", "POST", &I::ollama_show, kOllama, false, true},
+      {"/api/version", "GET HEAD", &I::ollama_version, kOllama},
       {"/v1/messages/count_tokens", "POST", &I::count_message_tokens, kAnthropic, false, true},
       {"/parse_function_call", "POST", &I::parse_function_call, kOpenAi, false, true},
       {"/separate_reasoning", "POST", &I::separate_reasoning, kOpenAi, false, true},
@@ -178,7 +184,8 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
   const auto received = std::chrono::steady_clock::now();
   if (!accepts_requests())
     return send_error(*reply, request_error(style, {Errc::kUnavailable, "The server is shutting down."}));
-  if (style != ErrorStyle::kNative && !is_json_content(request))
+  const bool any_type = style == ErrorStyle::kNative || style == ErrorStyle::kOllama;
+  if (!any_type && !is_json_content(request))
     return send_error(*reply, schema_error(style, {Errc::kInvalidArgument,
                                                    "Unsupported Media Type: Only 'application/json' is allowed"}));
   if (const auto ok = check_routing_headers(request); !ok) return send_error(*reply, request_error(style, ok.error()));

@@ -9,6 +9,7 @@
 #include "api/error_map.h"
 #include "api/messages_request.h"
 #include "api/native_request.h"
+#include "api/ollama_request.h"
 #include "api/responses_request.h"
 #include "base/check.h"
 #include "chat/parse_chat.h"
@@ -19,7 +20,8 @@ namespace {
 constexpr int kVocab = 1000;
 
 void use(const Error& error) {
-  for (const auto style : {ErrorStyle::kOpenAi, ErrorStyle::kNative, ErrorStyle::kResponses}) {
+  for (const auto style : {ErrorStyle::kOpenAi, ErrorStyle::kNative, ErrorStyle::kResponses, ErrorStyle::kAnthropic,
+                           ErrorStyle::kOllama}) {
     const auto reply = schema_error(style, error);
     CARAT_CHECK(parse_json(reply.body).has_value(), "an error's body is JSON");
   }
@@ -67,6 +69,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (const auto request = parse_messages_request(*body, purpose); !request)
       use(request.error());
     else
+      use_chat_body(request->chat);
+  }
+  for (const auto& request : {parse_ollama_chat(*body), parse_ollama_generate(*body)}) {
+    if (!request)
+      use(request.error());
+    else if (!request->empty)
       use_chat_body(request->chat);
   }
   return 0;

@@ -79,6 +79,12 @@ struct Api::Impl {
   void messages(HttpRequest request, ReplyPtr reply) {
     generate_with(&prepare_messages, ErrorStyle::kAnthropic, std::move(request), std::move(reply));
   }
+  void ollama_chat(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_ollama_chat, ErrorStyle::kOllama, std::move(request), std::move(reply));
+  }
+  void ollama_generate(HttpRequest request, ReplyPtr reply) {
+    generate_with(&prepare_ollama_generate, ErrorStyle::kOllama, std::move(request), std::move(reply));
+  }
   void native(HttpRequest request, ReplyPtr reply) {
     generate_with(&prepare_native, ErrorStyle::kNative, std::move(request), std::move(reply));
   }
@@ -95,6 +101,11 @@ struct Api::Impl {
   void find_response(HttpRequest request, ReplyPtr reply);
   void cancel_response(HttpRequest request, ReplyPtr reply);
   PrepareContext prepare_context() const { return {*model(), settings, {}, stored_responses.get()}; }
+
+  // What Ollama's clients ask before they generate: ollama_routes.cc
+  void ollama_tags(HttpRequest, ReplyPtr reply);
+  void ollama_show(HttpRequest, ReplyPtr reply);
+  void ollama_version(HttpRequest, ReplyPtr reply);
 
   // Small endpoints: admin_routes.cc
   void root(HttpRequest, ReplyPtr reply);

@@ -56,6 +56,8 @@ ErrorReply reply(ErrorStyle style, std::string_view message, std::string_view ty
     }
     case ErrorStyle::kAnthropic:
       return {status, anthropic_body(message, status).dump()};
+    case ErrorStyle::kOllama:
+      return {status, Json::object({{"error", message}}).dump()};
     case ErrorStyle::kNative:
       return {status, Json::object({{"error", Json::object({{"message", message}})}}).dump()};
     case ErrorStyle::kPlain:
@@ -103,6 +105,7 @@ std::string stream_error_event(ErrorStyle style, const Error& error) {
   const std::string message = public_message(error);
   if (style == ErrorStyle::kAnthropic)
     return str_cat("event: error\ndata: ", anthropic_body(message, status).dump(), "\n\n");
+  if (style == ErrorStyle::kOllama) return str_cat(Json::object({{"error", message}}).dump(), "\n");
   const Json inner =
       style == ErrorStyle::kNative
           ? Json::object(

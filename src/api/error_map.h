@@ -9,7 +9,7 @@
 namespace carat {
 
 /// Which family of routes answers: their error bodies differ.
-enum class ErrorStyle { kOpenAi, kNative, kResponses, kAnthropic, kPlain };
+enum class ErrorStyle { kOpenAi, kNative, kResponses, kAnthropic, kOllama, kPlain };
 
 /// The end of every OpenAI-like stream.
 inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";

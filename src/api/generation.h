@@ -111,7 +111,7 @@ struct SglextOptions {
 
 /// Everything a request's run needs, made on a prep thread.
 struct PreparedGeneration {
-  std::vector<PreparedPrompt> prompts;
+  std::vector<PreparedPrompt> prompts;  ///< none: the request asks for nothing and is answered at once
   std::unique_ptr<AnswerWriter> writer;
   int stream_interval = 1;
   bool count_metrics = true;

@@ -55,6 +55,7 @@ void GenerationJob::start(PreparedGeneration prepared) {
     prompts_.push_back(std::move(prompt));
     runs_.push_back(std::move(run));
   }
+  if (prompts_.empty()) return finish();  // the request asks for nothing
   for (size_t i = 0; i < prompts_.size() && !done_; ++i) submit(i);
 }
 

@@ -11,6 +11,8 @@
 #include "api/messages_writer.h"
 #include "api/native_request.h"
 #include "api/native_writer.h"
+#include "api/ollama_request.h"
+#include "api/ollama_writer.h"
 #include "api/responses_request.h"
 #include "api/responses_writer.h"
 #include "base/str.h"
@@ -293,6 +295,33 @@ Result<PreparedGeneration> prepare_messages(const PrepareContext& context, const
   CARAT_TRY(auto chat, prepare_chat_body(context, request.chat, stage));
   return one_run(context, std::move(chat),
                  make_messages_writer(writer_context(context), {request.id, request.model, request.stream}));
+}
+
+namespace {
+
+Result<PreparedGeneration> prepare_ollama(const PrepareContext& context, const OllamaRequest& request, bool is_chat,
+                                          RequestStage& stage) {
+  auto writer = make_ollama_writer({request.model, request.stream, is_chat, request.empty});
+  if (request.empty) {
+    PreparedGeneration nothing;
+    nothing.writer = std::move(writer);
+    return nothing;
+  }
+  CARAT_TRY(auto chat, prepare_chat_body(context, request.chat, stage));
+  return one_run(context, std::move(chat), std::move(writer));
+}
+
+}  // namespace
+
+Result<PreparedGeneration> prepare_ollama_chat(const PrepareContext& context, const Json& body, RequestStage& stage) {
+  CARAT_TRY(const auto request, parse_ollama_chat(body));
+  return prepare_ollama(context, request, true, stage);
+}
+
+Result<PreparedGeneration> prepare_ollama_generate(const PrepareContext& context, const Json& body,
+                                                   RequestStage& stage) {
+  CARAT_TRY(const auto request, parse_ollama_generate(body));
+  return prepare_ollama(context, request, false, stage);
 }
 
 Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage) {

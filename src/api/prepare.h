@@ -30,6 +30,9 @@ Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json
 Result<PreparedGeneration> prepare_chat(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_responses(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_messages(const PrepareContext& context, const Json& body, RequestStage& stage);
+Result<PreparedGeneration> prepare_ollama_chat(const PrepareContext& context, const Json& body, RequestStage& stage);
+Result<PreparedGeneration> prepare_ollama_generate(const PrepareContext& context, const Json& body,
+                                                   RequestStage& stage);
 Result<PreparedGeneration> prepare_completion(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_native(const PrepareContext& context, const Json& body, RequestStage& stage);
 Result<PreparedGeneration> prepare_vertex(const PrepareContext& context, const Json& body, RequestStage& stage);
