@@ -103,6 +103,32 @@ class Constraints(unittest.TestCase):
                 self.assertEqual(answer["finish_reason"], "stop")
                 self.assertRegex(self.generate(**form)["text"], f"^({expected})$")
 
+    def test_other_apis(self):
+        post = lambda path, body: self.server.post(path, body).json
+        tool = {"name": "f", "parameters": PERSON}
+        answer = post("/v1/responses", {"input": "Hello", "max_output_tokens": 1000, "text": {
+            "format": {"type": "json_schema", "name": "p", "schema": PERSON}}})
+        check(self, PERSON, answer["output"][0]["content"][0]["text"])
+        for choice in ("required", {"type": "function", "name": "f"}):
+            answer = post("/v1/responses", {"input": "Hello", "max_output_tokens": 1000, "tools": [{"type": "function", **tool}],
+                                            "tool_choice": choice, "parallel_tool_calls": False})
+            (call,) = answer["output"]
+            self.assertEqual((call["type"], call["name"], answer["status"]), ("function_call", "f", "completed"))
+            check(self, PERSON, call["arguments"])
+        message = {"model": "m", "max_tokens": 1500, "messages": [{"role": "user", "content": "Hello"}]}
+        answer = post("/v1/messages", {**message, "output_config": {"format": {"type": "json_schema", "schema": PERSON}}})
+        check(self, PERSON, answer["content"][0]["text"])
+        answer = post("/v1/messages", {**message, "tools": [{"name": "f", "input_schema": PERSON}],
+                                       "tool_choice": {"type": "any", "disable_parallel_tool_use": True}})
+        self.assertEqual((answer["content"][0]["name"], answer["stop_reason"]), ("f", "tool_use"))
+        check(self, PERSON, json.dumps(answer["content"][0]["input"]))
+        answer = post("/api/chat", {**message, "stream": False, "format": PERSON})
+        check(self, PERSON, answer["message"]["content"])
+        for path, body in (("/v1/responses", {"input": "x", "text": {"format": {"type": "json_object"}}, "tool_choice": "required",
+                                              "tools": [{"type": "function", **tool}]}),
+                           ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema", "name": "n"}}})):
+            self.assertEqual(self.server.post(path, body).status, 400)
+
     def test_response_formats(self):
         schema = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 9, "minimum": 0}}, "required": ["a"]}
         for form in ({"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}}, {"type": "json_schema", "schema": schema}):

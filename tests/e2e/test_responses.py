@@ -208,6 +208,15 @@ class Responses(unittest.TestCase):
         self.assertEqual(self.server.post("/v1/responses/resp_nothing/else", {}).status, 404)
 
 
+class Shutdown(unittest.TestCase):
+    def test_a_background_run_does_not_hold_up_the_end(self):
+        with Server("--enable-response-store", script=SCRIPT) as server:
+            self.assertEqual(server.post("/v1/responses", {"input": "say-slowly", "background": True}).status, 200)
+            began = time.monotonic()
+            self.assertEqual(server.stop(), 0)
+            self.assertLess(time.monotonic() - began, 8)
+
+
 class WithoutStore(unittest.TestCase):
     def test_store_is_off_by_default(self):
         with Server(script=SCRIPT) as server:
