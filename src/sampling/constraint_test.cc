@@ -285,6 +285,18 @@ TEST(Constraint, ASequenceWithoutEndTokensIsNotStuck) {
   EXPECT_EQ(run.num_allowed(), vocabulary().size());
 }
 
+TEST(Constraint, AGrammarThatTakesTooLongEndsTheAnswer) {
+  ConstraintPlan plan = vocabulary().plan();
+  plan.answer = grammar(Kind::kEbnf, "root ::= root root | \"a\" | \"b\"");
+  Sequel run(std::move(plan));
+  int length = 0;
+  for (; length < 5000 && run.allows('a'); ++length) run.feed("a");
+  EXPECT_LT(length, 5000) << "each token costs more than the one before";
+  EXPECT_GT(length, 50);
+  EXPECT_TRUE(run.may_end());
+  EXPECT_EQ(run.num_allowed(), 2);
+}
+
 // ---- Thinking budget
 
 std::string forced_text(Sequel& run) {

@@ -3,6 +3,7 @@
 #include <support/logging.h>
 
 #include <algorithm>
+#include <ctime>
 
 #include "base/log.h"
 #include "sampling/grammar/grammar_impl.h"
@@ -22,6 +23,16 @@ void LogMessageImpl(const std::string&, int, int, const std::string& message) {
 }  // namespace xgrammar
 
 namespace carat {
+namespace {
+
+/// CPU time of this thread: what others take from it on a busy machine does not count.
+double thread_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+}  // namespace
 
 std::string grammar_error_text(const std::exception& e) {
   const auto* fatal = dynamic_cast<const xgrammar::LogFatalError*>(&e);
@@ -36,21 +47,38 @@ int64_t Grammar::memory_bytes() const { return static_cast<int64_t>(impl_->compi
 struct GrammarMatcher::Impl {
   explicit Impl(const Grammar& g) : grammar(g), matcher(g.impl().compiled) {}
 
+  /// Calls `f`, which advances or asks the matcher, and minds how long it took.
+  template <class F>
+  auto timed(const F& f) {
+    const double start = thread_seconds();
+    auto out = grammar_try(f);
+    if (thread_seconds() - start > kMaxTokenSeconds && ++num_slow == kMaxSlowTokens)
+      log_info("a grammar is too ambiguous: a token took over ", kMaxTokenSeconds, " s, so the answer ends");
+    return out;
+  }
+  bool exhausted() const { return num_slow >= kMaxSlowTokens; }
+
   const Grammar& grammar;
   xgrammar::GrammarMatcher matcher;
+  int num_slow = 0;
 };
 
 GrammarMatcher::GrammarMatcher(const Grammar& grammar) : impl_(std::make_unique<Impl>(grammar)) {}
 GrammarMatcher::~GrammarMatcher() = default;
 
 bool GrammarMatcher::accept(TokenId token) {
-  const auto accepted = grammar_try([&] { return impl_->matcher.AcceptToken(token); });
+  if (impl_->exhausted()) return false;
+  const auto accepted = impl_->timed([&] { return impl_->matcher.AcceptToken(token); });
   return accepted && *accepted;
 }
 
 bool GrammarMatcher::complete() const { return impl_->matcher.IsCompleted(); }
 
 void GrammarMatcher::fill_mask(std::span<uint32_t> mask) {
+  if (impl_->exhausted()) {
+    std::ranges::fill(mask, 0u);
+    return;
+  }
   int64_t shape = static_cast<int64_t>(mask.size());
   DLTensor tensor{};
   tensor.data = mask.data();
@@ -58,7 +86,7 @@ void GrammarMatcher::fill_mask(std::span<uint32_t> mask) {
   tensor.ndim = 1;
   tensor.dtype = {kDLInt, 32, 1};
   tensor.shape = &shape;
-  const auto filled = grammar_try([&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
+  const auto filled = impl_->timed([&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
   if (!filled) std::ranges::fill(mask, 0u);
   mask_cut(mask, impl_->grammar.impl().vocab_size);
   for (const TokenId token : impl_->grammar.impl().barred) mask_remove(mask, token);

@@ -23,9 +23,13 @@ class Grammar {
   std::unique_ptr<const Impl> impl_;
 };
 
-/// A run through a grammar. One thread at a time; nothing throws.
+/// A run through a grammar. One thread at a time; nothing throws. Ambiguous grammars cost more with each token: one
+/// that has taken more than kMaxTokenSeconds of its thread kMaxSlowTokens times accepts nothing any more.
 class GrammarMatcher {
  public:
+  static constexpr double kMaxTokenSeconds = 0.005;
+  static constexpr int kMaxSlowTokens = 3;
+
   /// The grammar outlives the matcher.
   explicit GrammarMatcher(const Grammar& grammar);
   ~GrammarMatcher();
