@@ -311,6 +311,7 @@ Result<void> GrammarCompiler::Impl::check(const GrammarSource& source) const {
   const size_t most = expression ? std::min(kMaxExpressionBytes, options.max_source_bytes) : options.max_source_bytes;
   if (source.text.size() > most)
     return bad(str_cat("the grammar has ", source.text.size(), " bytes, over the limit of ", most));
+  if (expression || source.kind == Kind::kStructuralTag) CARAT_TRY_VOID(check_escapes(source.text, "grammar"));
   if (source.kind == Kind::kCalls && !(vocabulary.call_close && vocabulary.string_mark))
     return bad("the model has no tokens for tool calls");
   return {};

@@ -230,6 +230,15 @@ TEST(Sources, AreBoundedInBytes) {
   EXPECT_THAT(error_of(Kind::kCalls, std::string(10 << 20, ' ')), HasSubstr("over the limit"));
 }
 
+TEST(Sources, EscapesAreBounded) {
+  EXPECT_TRUE(fits(Kind::kRegex, R"(\x41[\u0042])", "AB"));
+  for (const char* bad : {R"(\x4141414141)", R"([a\u00000000041])", R"(\\\U1234567890)"})
+    EXPECT_THAT(error_of(Kind::kRegex, bad), HasSubstr("an escape may have 8 hexadecimal digits")) << bad;
+  EXPECT_THAT(error_of(Kind::kEbnf, R"(root ::= "\x4141414141")"), HasSubstr("hexadecimal digits, got 10"));
+  EXPECT_THAT(schema_error(R"({"pattern":"\\x4141414141"})"), HasSubstr("hexadecimal digits"));
+  EXPECT_THAT(schema_error(R"({"patternProperties":{"\\x4141414141":{}}})"), HasSubstr("hexadecimal digits"));
+}
+
 TEST(Sources, AutomatonsAreBounded) {
   GrammarCompiler small(vocabulary().grammar(), {.max_states = 100, .timeout = std::chrono::minutes(5)});
   EXPECT_TRUE(small.compile_now({Kind::kRegex, "a{10}"}));

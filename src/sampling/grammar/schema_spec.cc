@@ -152,6 +152,19 @@ std::string quoted(std::string_view where, std::string_view key) { return str_ca
 
 }  // namespace
 
+Result<void> check_escapes(std::string_view expression, const std::string& where) {
+  constexpr size_t kMaxDigits = 8;
+  for (size_t at = expression.find('\\'); at != std::string_view::npos; at = expression.find('\\', at + 1)) {
+    if (at + 1 == expression.size() || std::string_view("xuU").find(expression[at + 1]) == std::string_view::npos)
+      continue;
+    const size_t digits = at + 2;
+    const size_t end = std::min(expression.find_first_not_of("0123456789abcdefABCDEF", digits), expression.size());
+    if (end - digits > kMaxDigits)
+      return bad(where, str_cat("an escape may have ", kMaxDigits, " hexadecimal digits, got ", end - digits));
+  }
+  return {};
+}
+
 Result<void> SchemaReader::count(const std::string& where) {
   if (++num_schemas_ > limits_.max_schemas)
     return bad(where, str_cat("the schema is too large: over ", limits_.max_schemas, " parts, references included"));
@@ -418,6 +431,7 @@ Result<Spec> SchemaReader::read_object(const Json& schema, const std::string& wh
   if (patterns) {
     if (!patterns->is_object()) return bad(where, "patternProperties must be an object");
     for (const auto& [pattern, value] : patterns->as_object()) {
+      CARAT_TRY_VOID(check_escapes(pattern, where));
       CARAT_TRY(auto spec, read(value, quoted(where, pattern)));
       out.pattern_properties.push_back({pattern, std::move(spec)});
     }
@@ -502,6 +516,7 @@ Result<Spec> SchemaReader::read_string(const Json& schema, const std::string& wh
     return {};
   };
   CARAT_TRY_VOID(text("pattern", out.pattern));
+  if (out.pattern) CARAT_TRY_VOID(check_escapes(*out.pattern, where));
   CARAT_TRY_VOID(text("format", out.format));
   CARAT_TRY(const Counts counts, read_counts(schema, "minLength", "maxLength", kMaxLength, where));
   out.min_length = static_cast<int>(counts.least);

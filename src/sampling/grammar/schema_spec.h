@@ -6,6 +6,7 @@
 #include <json_schema_converter.h>
 
 #include <string>
+#include <string_view>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -16,6 +17,9 @@ struct SchemaLimits {
   int max_depth = 64;
   int max_schemas = 50000;  ///< read or merged in all
 };
+
+/// Refuses \x, \u and \U with more digits than a character has, which overflow in XGrammar. Errors: kInvalidArgument.
+Result<void> check_escapes(std::string_view expression, const std::string& where);
 
 /// Reads one document. The document outlives the reader. One thread.
 ///
