@@ -53,7 +53,10 @@ std::optional<int64_t> JsonFields::integer(std::string_view key) {
   const Json* value = find(key);
   if (!value) return std::nullopt;
   const auto whole = as_whole(*value);
-  if (!whole) fail_kind(key, "a valid integer", *value);
+  if (!whole && value->is_number())
+    fail(key, str_cat("Input should be an integer of 64 bits, got ", value->dump()));
+  else if (!whole)
+    fail_kind(key, "a valid integer", *value);
   return whole;
 }
 

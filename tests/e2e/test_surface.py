@@ -117,6 +117,12 @@ class Extras(unittest.TestCase):
             self.assertEqual(answer.status, 400)
             self.assertIn(message, answer.json["message"])
 
+    def test_integers_have_64_bits(self):
+        for seed, status in ((2**63 - 1, 200), (-2**63, 200), (2**63, 400), (1.5, 400)):
+            answer = self.server.post("/generate", {"text": "x", "sampling_params": {"sampling_seed": seed}})
+            self.assertEqual(answer.status, status)
+        self.assertIn("should be an integer of 64 bits, got 1.5", answer.json["error"])
+
     def test_vertex(self):
         answer = self.server.post("/vertex_generate", {"instances": [{"text": "say-hello"}, {"text": "x"}],
                                                        "parameters": {"sampling_params": {"max_new_tokens": 5}}}).json
