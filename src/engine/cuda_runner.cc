@@ -108,7 +108,7 @@ class CudaRunnerImpl final : public CudaRunner {
     launch.num_sms = num_sms_;
     launch.dependent = options_.dependent_launches;
     launch.workspace = workspace_.data();
-    launch.skinny_tokens = options_.skinny_tokens.value_or(launch.skinny_tokens);
+    launch.few_tokens = options_.few_tokens.value_or(launch.few_tokens);
     return launch;
   }
   CudaKvPool pool(KvPool which) const {

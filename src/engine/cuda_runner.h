@@ -23,7 +23,7 @@ struct CudaRunnerOptions {
   int max_context = 0;           ///< 0: the model's
   bool graphs = true;            ///< replay captured graphs for decode steps
   bool dependent_launches = true;
-  std::optional<int> skinny_tokens;  ///< cuda::Launch::skinny_tokens, for measurements
+  std::optional<int> few_tokens;  ///< cuda::Launch::few_tokens, for measurements
   std::vector<TokenId> suppressed_token_ids;
 };
 

@@ -106,8 +106,8 @@ int main_of(int argc, char** argv) {
       o.prompt = std::stoi(value);
     else if (name == "--steps")
       o.steps = std::stoi(value);
-    else if (name == "--skinny")
-      o.runner.skinny_tokens = std::stoi(value);
+    else if (name == "--few")
+      o.runner.few_tokens = std::stoi(value);
     else if (name == "--gbps")
       o.gbps = std::stod(value);
     else if (name == "--graphs")

@@ -61,6 +61,7 @@ struct CudaTextModel::Impl {
   void *h, *x, *z, *qkv, *q, *attn, *y, *gate_up, *act;  // [T, ...]
   void *ple, *ple_raw, *ple_gate;                        // [T, L * P], the same, [T, P]
   void *h_up, *q_up;                                     // [R, H], [R, heads]
+  void* h_spare;                                         // [kFewTokens, H]
   void *moe_in, *moe_logits, *moe_act, *moe_out, *moe_y;
   int32_t *moe_ids, *moe_counts, *moe_lists;
   float* moe_weights;
@@ -105,6 +106,7 @@ struct CudaTextModel::Impl {
     ple_gate = c.take(2 * t * config.ple_size);
     h_up = c.take(2 * r * hid);
     q_up = c.take(2 * r * s.heads);
+    h_spare = c.take(2 * cuda::kFewTokens * hid);
     if (config.moe) {
       const int64_t pairs = t * config.moe->top_k, e = config.moe->num_experts;
       moe_in = c.take(2 * t * hid);
@@ -123,7 +125,7 @@ struct CudaTextModel::Impl {
     // Splits are chosen so that about two blocks per SM work; tiles beyond that use none.
     attention_scratch_floats = int64_t{4} * num_sms * 64 * (512 + 2);
     attention_scratch = c.take<float>(4 * attention_scratch_floats);
-    attention_counters = c.take<int32_t>(4 * t * s.kv_heads);
+    attention_counters = c.take<int32_t>(4 * std::max<int64_t>(t, 8 * cuda::kFewTokens) * s.kv_heads);
     for (auto*& f : inv_freq) f = c.take<float>(4 * 256);
     banned = c.take<int32_t>(4 * kMaxBanned);
     return c.used();
@@ -165,11 +167,136 @@ struct CudaTextModel::Impl {
         prefill_columns(c));
   }
 
+  /// The residual stream on its way through the layers: h, and what is still to be done to it before the next product,
+  /// which does that itself for few rows.
+  struct Stream {
+    void *h, *spare;
+    cuda::Residual change;  ///< its w_next alone: no change, but a norm
+    int rows = 0;
+    bool normed = false;  ///< the change is applied, and x holds the next product's input
+    void next(const void* y, const void* w_post, const void* w_next, float scalar) {
+      change.y = y;
+      change.w_post = w_post;
+      change.w_next = w_next;
+      change.scalar = scalar;
+      normed = false;
+    }
+  };
+  /// Applies the change with a launch of its own: h is up to date, x its norm.
+  void settle(const cuda::Launch& launch, Stream& s) {
+    const int hid = config.hidden_size;
+    const float eps = static_cast<float>(config.rms_norm_eps);
+    if (s.normed) return;
+    if (s.change.y)
+      cuda::add_norm(launch, s.h, x, s.change.y, s.change.w_post, s.change.w_next, s.change.scalar, s.rows, hid, eps);
+    else if (s.change.w_next)
+      cuda::rms_norm(launch, x, s.h, s.change.w_next, s.rows, hid, eps);
+    s.normed = true;
+  }
+  /// out [T, N] = input W^T.
+  void product(const cuda::Launch& launch, void* out, int n, const void* input, int k, const void* w, int t) {
+    if (t > launch.few_tokens || !cuda::linear_few_fits(t, k))
+      return cuda::linear(launch, out, n, input, k, w, padded(t), n, k, cuda::Epilogue::kBf16);
+    cuda::FewParams p;
+    p.x = input;
+    p.x_stride = k;
+    p.w = w;
+    p.num_tokens = t;
+    p.n = n;
+    p.k = k;
+    p.out = out;
+    p.out_stride = n;
+    cuda::linear_few(launch, p);
+  }
+  /// The same from the residual stream, with an activation: kGeglu gives N / 2 columns, kGeluMul multiplies by
+  /// `factor`.
+  void product(const cuda::Launch& launch, void* out, int n, Stream& s, const void* w,
+               cuda::Epilogue epilogue = cuda::Epilogue::kBf16, const void* factor = nullptr, int64_t factor_stride = 0,
+               bool late_trigger = false) {
+    const int hid = config.hidden_size, t = s.rows;
+    const int columns = epilogue == cuda::Epilogue::kGeglu ? n / 2 : n;
+    if (t <= launch.few_tokens && cuda::linear_few_fits(t, hid)) {
+      cuda::FewParams p;
+      if (t > 1) settle(launch, s);  // every block would do it for every row: a launch of its own is faster
+      if (s.normed) {
+        p.x = s.change.w_next ? x : s.h;
+        p.x_stride = hid;
+      } else {
+        p.input = s.change;
+        p.input.h = s.h;
+        p.input.h_out = s.spare;
+        p.input.eps = static_cast<float>(config.rms_norm_eps);
+        if (s.change.y) std::swap(s.h, s.spare);
+      }
+      p.w = w;
+      p.num_tokens = t;
+      p.n = n;
+      p.k = hid;
+      p.epilogue = epilogue;
+      p.factor = factor;
+      p.factor_stride = factor_stride;
+      p.out = out;
+      p.out_stride = columns;
+      p.late_trigger = late_trigger;
+      return cuda::linear_few(launch, p);
+    }
+    settle(launch, s);
+    const void* input = s.change.w_next ? x : s.h;
+    void* raw = epilogue == cuda::Epilogue::kGeglu ? gate_up : out;
+    cuda::linear(launch, raw, n, input, hid, w, padded(t), n, hid, cuda::Epilogue::kBf16);
+    if (epilogue == cuda::Epilogue::kGeglu) cuda::geglu_interleaved(launch, out, raw, t, columns);
+    if (epilogue == cuda::Epilogue::kGeluMul) cuda::gelu_mul_rows(launch, out, factor, factor_stride, t, columns);
+  }
+
+  /// The experts' branch of a layer: applies the stream's change, leaves the dense branch's input in x and the experts'
+  /// sum in moe_y.
+  void run_experts(const cuda::Launch& launch, const CudaLayerWeights& w, Stream& s, const int32_t* slots) {
+    const MoeConfig& moe = *config.moe;
+    const int e = moe.num_experts, hid = config.hidden_size, t = s.rows;
+    cuda::MoeInputsParams in{};
+    in.change = s.change;
+    in.change.h = s.h;
+    in.change.h_out = s.h;
+    in.change.eps = static_cast<float>(config.rms_norm_eps);
+    in.x = x;
+    in.router_scale = w.router_scale;
+    in.root = static_cast<float>(std::pow(static_cast<double>(hid), -0.5));
+    in.router_x = z;
+    in.experts_norm = w.pre_feedforward_layernorm_2;
+    in.experts_x = moe_in;
+    in.counts = moe_counts;
+    in.num_experts = e;
+    in.num_tokens = t;
+    in.c = hid;
+    cuda::moe_inputs(launch, in);
+    s.normed = true;
+    product(launch, moe_logits, e, z, hid, w.router, t);
+    cuda::route(launch, moe_ids, moe_weights, moe_counts, moe_lists, max_tokens, moe_logits, w.per_expert_scale, slots,
+                t, e, moe.top_k);
+    cuda::ExpertsParams ep{};
+    ep.x = moe_in;
+    ep.gate_up = w.experts_gate_up;
+    ep.down = w.experts_down;
+    ep.counts = moe_counts;
+    ep.lists = moe_lists;
+    ep.weights = moe_weights;
+    ep.capacity = max_tokens;
+    ep.act = moe_act;
+    ep.out = moe_out;
+    ep.y = moe_y;
+    ep.num_tokens = t;
+    ep.num_experts = e;
+    ep.k = moe.top_k;
+    ep.c = hid;
+    ep.f = moe.intermediate_size;
+    cuda::experts(launch, ep);
+  }
+
   /// ple rows [num_rows, count * P] of layers [first, first + count) from the input embeddings in `input`.
   void compute_ple(const cuda::Launch& launch, const CudaRows& rows, const void* input, int first, int count) {
     const int p = config.ple_size, n = count * p, hid = config.hidden_size;
     const auto* w = static_cast<const char*>(weights.per_layer_model_projection) + int64_t{2} * first * p * hid;
-    cuda::linear(launch, ple_raw, n, input, hid, w, padded(rows.num_rows), n, hid, cuda::Epilogue::kBf16);
+    product(launch, ple_raw, n, input, hid, w, rows.num_rows);
     cuda::ple_combine(launch, ple, ple_raw, weights.per_layer_projection_norm, weights.embed_tokens_per_layer,
                       static_cast<int64_t>(config.num_layers) * p, first, rows.ids, rows.num_rows, count, p,
                       static_cast<float>(std::pow(static_cast<double>(hid), -0.5)), std::sqrt(static_cast<float>(p)),
@@ -269,16 +396,16 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
   const bool narrows = step.narrow && shares_kv();
   const CudaRows* rows = &step.all;
   CARAT_CHECK(step.all.num_rows <= m.max_tokens && step.num_logits <= m.max_logits, "a step larger than the workspace");
-  void* h = m.h;
+  Impl::Stream stream{m.h, m.h_spare, {}, rows->num_rows, false};
   int ple_first = 0, ple_count = num_layers;
 
-  cuda::embed(launch, h, m.weights.embed_tokens, rows->ids, rows->num_rows, hid, embed_scale);
-  m.observe("h0", -1, h, rows->num_rows, hid);
+  cuda::embed(launch, m.h, m.weights.embed_tokens, rows->ids, rows->num_rows, hid, embed_scale);
+  m.observe("h0", -1, m.h, rows->num_rows, hid);
   if (config.ple_size > 0) {
     if (narrows) ple_count = m.last_store;  // layer last_store only stores for the other rows
-    if (ple_count > 0) m.compute_ple(launch, *rows, h, 0, ple_count);
+    if (ple_count > 0) m.compute_ple(launch, *rows, m.h, 0, ple_count);
   }
-  cuda::rms_norm(launch, m.x, h, m.weights.layers[0].input_layernorm, rows->num_rows, hid, eps);
+  stream.next(nullptr, nullptr, m.weights.layers[0].input_layernorm, 1.0f);
 
   for (int i = 0; i < num_layers; ++i) {
     const LayerConfig& c = config.layers[static_cast<size_t>(i)];
@@ -290,8 +417,10 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
     const int q_width = c.num_heads * c.head_dim;
     const int qkv_width = q_width + kv_heads * c.head_dim * (c.k_is_v ? 1 : 2);
 
-    cuda::linear(launch, m.qkv, qkv_width, m.x, hid, w.qkv, padded(rows->num_rows), qkv_width, hid,
-                 cuda::Epilogue::kBf16);
+    // Few rows that attend alone: norms, rotation, store and attention are one launch. It reads K/V and tables early.
+    const bool fused = rows->num_rows <= launch.few_tokens && rows->num_prefill_tiles[kind] == 0 &&
+                       !(narrows && i == m.last_store) && !m.observer;
+    m.product(launch, m.qkv, qkv_width, stream, w.qkv, cuda::Epilogue::kBf16, nullptr, 0, fused);
     cuda::QkvParams p{};
     p.qkv = m.qkv;
     p.q = m.q;
@@ -314,17 +443,17 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
     p.page_tokens = kPageTokens;
     p.k_is_v = c.k_is_v;
     p.eps = eps;
-    cuda::qk_norm_rope_store(launch, p);
+    if (!fused) cuda::qk_norm_rope_store(launch, p);
     m.observe("q", i, m.q, rows->num_rows, q_width);
 
     const void* queries = m.q;
     if (narrows && i == m.last_store) {
       // Everything that other rows' logits need is stored; go on with the wanted rows.
-      cuda::gather_rows(launch, m.h_up, h, step.logit_rows, step.num_logits, hid);
+      cuda::gather_rows(launch, m.h_up, stream.h, step.logit_rows, step.num_logits, hid);
       cuda::gather_rows(launch, m.q_up, m.q, step.logit_rows, step.num_logits, q_width);
-      h = m.h_up;
       queries = m.q_up;
       rows = &step.upper;
+      stream = {m.h_up, m.h_spare, {}, rows->num_rows, false};
       if (config.ple_size > 0) {
         cuda::embed(launch, m.z, m.weights.embed_tokens, rows->ids, rows->num_rows, hid, embed_scale);
         ple_first = i;
@@ -334,70 +463,46 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
     }
     const int t = rows->num_rows;
     if (t == 0) return;  // a chunk that ends no prompt: nothing above is wanted
-    m.attend(launch, c, i, pool, queries, m.attn, *rows);
-    cuda::linear(launch, m.y, hid, m.attn, q_width, w.o, padded(t), hid, q_width, cuda::Epilogue::kBf16);
+    if (fused)
+      cuda::attention_few(launch,
+                          {p, m.attn, c.num_kv_heads, c.kind == AttentionKind::kSliding ? config.sliding_window : 0,
+                           m.attention_scratch, m.attention_counters});
+    else
+      m.attend(launch, c, i, pool, queries, m.attn, *rows);
+    m.product(launch, m.y, hid, m.attn, q_width, w.o, t);
     m.observe("attn", i, m.y, t, hid);
-    cuda::add_norm(launch, h, m.x, m.y, w.post_attention_layernorm, w.pre_feedforward_layernorm, 1.0f, t, hid, eps);
+    stream.next(m.y, w.post_attention_layernorm, w.pre_feedforward_layernorm, 1.0f);
 
-    const auto mlp = [&] {
-      const int f = c.intermediate_size;
-      if (t <= launch.skinny_tokens) {
-        cuda::linear(launch, m.act, f, m.x, hid, w.gate_up, t, 2 * f, hid, cuda::Epilogue::kGeglu);
-      } else {
-        cuda::linear(launch, m.gate_up, 2 * f, m.x, hid, w.gate_up, padded(t), 2 * f, hid, cuda::Epilogue::kBf16);
-        cuda::geglu_interleaved(launch, m.act, m.gate_up, t, f);
-      }
-      cuda::linear(launch, m.y, hid, m.act, f, w.down, padded(t), hid, f, cuda::Epilogue::kBf16);
-    };
     const void* next =
         i + 1 < num_layers ? m.weights.layers[static_cast<size_t>(i) + 1].input_layernorm : m.weights.norm;
     const bool has_ple = config.ple_size > 0;
     const float scalar = has_ple ? 1.0f : w.layer_scalar;
     const void* after = has_ple ? nullptr : next;
+    if (config.moe) m.run_experts(launch, w, stream, rows->slots);
+    m.product(launch, m.act, 2 * c.intermediate_size, stream, w.gate_up, cuda::Epilogue::kGeglu);
+    m.product(launch, m.y, hid, m.act, c.intermediate_size, w.down, t);
     if (config.moe) {
-      const MoeConfig& moe = *config.moe;
-      const int e = moe.num_experts;
-      cuda::router_norm(launch, m.z, h, w.router_scale, static_cast<float>(std::pow(static_cast<double>(hid), -0.5)), t,
-                        hid, eps, m.moe_counts, e);
-      cuda::linear(launch, m.moe_logits, e, m.z, hid, w.router, padded(t), e, hid, cuda::Epilogue::kBf16);
-      cuda::route(launch, m.moe_ids, m.moe_weights, m.moe_counts, m.moe_lists, m.max_tokens, m.moe_logits,
-                  w.per_expert_scale, rows->slots, t, e, moe.top_k);
-      cuda::rms_norm(launch, m.moe_in, h, w.pre_feedforward_layernorm_2, t, hid, eps);
-      cuda::ExpertsParams ep{};
-      ep.x = m.moe_in;
-      ep.gate_up = w.experts_gate_up;
-      ep.down = w.experts_down;
-      ep.counts = m.moe_counts;
-      ep.lists = m.moe_lists;
-      ep.weights = m.moe_weights;
-      ep.capacity = m.max_tokens;
-      ep.act = m.moe_act;
-      ep.out = m.moe_out;
-      ep.y = m.moe_y;
-      ep.num_tokens = t;
-      ep.num_experts = e;
-      ep.k = moe.top_k;
-      ep.c = hid;
-      ep.f = moe.intermediate_size;
-      cuda::experts(launch, ep);
-      mlp();
-      cuda::moe_add_norm(launch, h, m.x, m.y, m.moe_y, w.post_feedforward_layernorm_1, w.post_feedforward_layernorm_2,
-                         w.post_feedforward_layernorm, after, scalar, t, hid, eps);
+      cuda::moe_add_norm(launch, stream.h, m.x, m.y, m.moe_y, w.post_feedforward_layernorm_1,
+                         w.post_feedforward_layernorm_2, w.post_feedforward_layernorm, after, scalar, t, hid, eps);
+      stream.next(nullptr, nullptr, after, 1.0f);
+      stream.normed = true;
     } else {
-      mlp();
-      cuda::add_norm(launch, h, m.x, m.y, w.post_feedforward_layernorm, after, scalar, t, hid, eps);
+      stream.next(m.y, w.post_feedforward_layernorm, after, scalar);
     }
     if (has_ple) {
       const int p_size = config.ple_size;
       const char* ple_rows = static_cast<const char*>(m.ple) + int64_t{2} * (i - ple_first) * p_size;
-      cuda::linear(launch, m.ple_gate, p_size, h, hid, w.ple_gate, padded(t), p_size, hid, cuda::Epilogue::kBf16);
-      cuda::gelu_mul_rows(launch, m.ple_gate, ple_rows, static_cast<int64_t>(ple_count) * p_size, t, p_size);
-      cuda::linear(launch, m.y, hid, m.ple_gate, p_size, w.ple_projection, padded(t), hid, p_size,
-                   cuda::Epilogue::kBf16);
-      cuda::add_norm(launch, h, m.x, m.y, w.ple_norm, next, w.layer_scalar, t, hid, eps);
+      m.product(launch, m.ple_gate, p_size, stream, w.ple_gate, cuda::Epilogue::kGeluMul, ple_rows,
+                static_cast<int64_t>(ple_count) * p_size);
+      m.product(launch, m.y, hid, m.ple_gate, p_size, w.ple_projection, t);
+      stream.next(m.y, w.ple_norm, next, w.layer_scalar);
     }
-    m.observe("out", i, h, t, hid);
+    if (m.observer) {
+      m.settle(launch, stream);
+      m.observe("out", i, stream.h, t, hid);
+    }
   }
+  m.settle(launch, stream);
   if (step.num_logits == 0) return;
   const void* final_rows = m.x;
   if (!narrows) {

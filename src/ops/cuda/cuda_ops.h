@@ -15,18 +15,49 @@ struct Launch {
   void* stream = nullptr;  ///< cudaStream_t
   int num_sms = 132;
   bool dependent =
-      true;  ///< programmatic dependent launch (a kernel starts loading weights while the one before drains)
-  /// Up to so many tokens linear_skinny is used although cuBLASLt is there (docs/perf.md: not faster yet).
-  int skinny_tokens = 0;
+      true;            ///< programmatic dependent launch (a kernel starts loading weights while the one before drains)
+  int few_tokens = 8;  ///< steps of up to so many rows use linear_few where it fits; 0: never (measurements)
   void* workspace = nullptr;  ///< workspace_bytes(num_sms); shared by the launches of one stream; zeroed once at start
 };
 int64_t workspace_bytes(int num_sms);
 
 enum class Epilogue : int {
-  kBf16,   ///< y [T, N] bf16
-  kF32,    ///< y [T, N] f32
-  kGeglu,  ///< w's rows are gate and up interleaved in groups of 8; y [T, N / 2] = round(round(gelu(gate)) * up)
+  kBf16,     ///< y [T, N] bf16
+  kF32,      ///< y [T, N] f32
+  kGeglu,    ///< w's rows are gate and up interleaved in groups of 8; y [T, N / 2] = round(round(gelu(gate)) * up)
+  kGeluMul,  ///< y = round(round(gelu(round(x w^T))) * factor), linear_few only
 };
+
+/// A sublayer's input made from the residual stream: h' = round(round(h + round(rms(y) * w_post)) * scalar) (scalar 1:
+/// no second rounding; y null: h' = h), input = round(rms(h') * w_next) (w_next null: h'). Rows of the product's K.
+struct Residual {
+  const void* h = nullptr;
+  const void *y = nullptr, *w_post = nullptr, *w_next = nullptr;
+  float scalar = 1.0f, eps = 0.0f;
+  void* h_out = nullptr;  ///< h' is stored here if there is a y; not h itself, which other blocks still read
+};
+
+/// The product for decode steps of few sequences, with what surrounds it: input from the residual stream or from x,
+/// activation after it. 1 <= T <= kFewTokens; K % 32 == 0; w's rows 16-byte aligned. A row's result does not depend on
+/// T. kBf16, kGeglu (N % 16 == 0), kGeluMul.
+inline constexpr int kFewTokens = 8;
+struct FewParams {
+  Residual input;  ///< one token only; if input.h is null: x
+  const void* x = nullptr;
+  int64_t x_stride = 0;
+  const void* w = nullptr;
+  int num_tokens = 0, n = 0, k = 0;
+  Epilogue epilogue = Epilogue::kBf16;
+  const void* factor = nullptr;  ///< kGeluMul: [T, N] of stride factor_stride
+  int64_t factor_stride = 0;
+  void* out = nullptr;
+  int64_t out_stride = 0;
+  /// The next kernel starts only when all kernels before this one are complete: it may read what they wrote at once.
+  bool late_trigger = false;
+};
+void linear_few(const Launch& launch, const FewParams& p);
+/// Whether a product of so many tokens fits linear_few's shared memory.
+bool linear_few_fits(int num_tokens, int k);
 
 /// linear for few tokens: 1 <= T <= 64. K % 16 == 0. Weights stream through shared memory once.
 void linear_skinny(const Launch& launch, void* y, int64_t y_stride, const void* x, int64_t x_stride, const void* w,
@@ -123,6 +154,21 @@ struct AttentionParams {
 inline constexpr int kMaxSplits = 64;
 void attention(const Launch& launch, const AttentionParams& p);
 
+/// qk_norm_rope_store and attention in one launch, for steps of few rows that attend alone: row t's result goes to o
+/// [T, Hq * D]. Rows of one step have different slots. in.q is not used; in.num_kv_heads 0: the K/V of the row's own
+/// token is stored already. All but in.qkv must have been written before the launch that precedes this one began
+/// (FewParams::late_trigger makes sure of it).
+struct FewAttentionParams {
+  QkvParams in;
+  void* o;
+  int num_kv_heads;   ///< of the store that is read
+  int window;         ///< 0: full
+  float* scratch;     ///< attention_few_scratch_floats
+  int32_t* counters;  ///< [T * num_kv_heads * 8], zeroed once at start
+};
+void attention_few(const Launch& launch, const FewAttentionParams& p);
+int64_t attention_few_scratch_floats(const Launch& launch, int num_tokens, int num_kv_heads, int head_dim);
+
 /// Per-layer embeddings of the layers [first, first + count): c [T, count * P] holds round(x Wp^T) of these layers;
 /// ple [T, count, P] = round(round(rms(round(c * proj_scale)) * norm + round(table[id] * id_scale)) * 2^-0.5). table
 /// rows have table_stride elements.
@@ -134,10 +180,19 @@ void gelu_mul_rows(const Launch& launch, void* g, const void* ple, int64_t ple_s
 /// y [T, F] = round(round(gelu(gate)) * up) from gu [T, 2F] with gate and up interleaved in groups of 8.
 void geglu_interleaved(const Launch& launch, void* y, const void* gu, int num_tokens, int f);
 
-/// Router input: z = round(round(rms(h)) * scale[C]), then round(z * root). [T, C]. Also sets counts[0, num_experts) to
-/// 0 for route().
-void router_norm(const Launch& launch, void* z, const void* h, const void* scale, float root, int num_tokens, int c,
-                 float eps, int32_t* counts, int num_experts);
+/// The three inputs of a layer with experts from the residual stream [T, C] (change.h_out = change.h is allowed here):
+/// x = round(rms(h') * w_next); router_x = round(round(round(rms(h')) * router_scale) * root); experts_x =
+/// round(rms(h')
+/// * experts_norm). Also sets counts[0, num_experts) to 0 for route().
+struct MoeInputsParams {
+  Residual change;
+  void *x, *router_x, *experts_x;
+  const void *router_scale, *experts_norm;
+  float root;
+  int32_t* counts;
+  int num_experts, num_tokens, c;
+};
+void moe_inputs(const Launch& launch, const MoeInputsParams& p);
 /// logits [T, E] bf16 -> ids, weights [T, k] as ops::route, and the experts' token lists: count[e], list[e * capacity +
 /// i] = t * k + j. Rows with slots[t] < 0 are padding and enter no list; slots may be null.
 void route(const Launch& launch, int32_t* ids, float* weights, int32_t* counts, int32_t* lists, int capacity,

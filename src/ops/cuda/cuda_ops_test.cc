@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -164,6 +165,194 @@ TEST_F(CudaOps, GegluEpilogueMatchesReference) {
     geglu_interleaved(launch_, dy.data(), dgu.data(), s.t, f);
     expect_close(download<Bf16>(dy, want.size()), want, 5e-3, str_cat("two steps T ", s.t, " F ", f));
   }
+}
+
+/// What a Residual says, by the reference's operations: the new stream and the next product's input.
+struct SettledRows {
+  Values h, x;
+};
+SettledRows settle(ops::Context& ctx, const Values& h, const Values* y, const Values& w_post, const Values* w_next,
+                   float scalar, int t, int c) {
+  SettledRows r{h, h};
+  if (y) {
+    Values f(h.size());
+    ops::ref::rms_norm(ctx, view(f, t, c), view(*y, t, c), {w_post.data(), DType::kBf16, {c}}, 1e-6f);
+    for (size_t i = 0; i < h.size(); ++i) {
+      float v = round_to_bf16(static_cast<float>(h[i]) + static_cast<float>(f[i]));
+      if (scalar != 1.0f) v = round_to_bf16(v * scalar);
+      r.h[i] = Bf16(v);
+    }
+  }
+  r.x = r.h;
+  if (w_next) ops::ref::rms_norm(ctx, view(r.x, t, c), view(r.h, t, c), {w_next->data(), DType::kBf16, {c}}, 1e-6f);
+  return r;
+}
+
+TEST_F(CudaOps, LinearFewMatchesReference) {
+  // Every K of the family (hidden sizes, heads, MLP widths), rows that do not divide by 8 or by the number of SMs.
+  for (const auto& s : {LinearShape{1, 2560, 1536},
+                        {1, 1536, 12288},
+                        {2, 1536, 6144},
+                        {8, 256, 1536},
+                        {3, 1536, 256},
+                        {5, 200, 2048},
+                        {1, 2560, 10240},
+                        {4, 2816, 2112},
+                        {7, 128, 2816},
+                        {1, 3840, 15360},
+                        {2, 77, 3840},
+                        {1, 640, 21504},
+                        {8, 333, 5376},
+                        {6, 9, 704},
+                        {1, 12000, 64}}) {
+    ASSERT_TRUE(linear_few_fits(s.t, s.k));
+    const auto x = random(static_cast<size_t>(s.t) * s.k),
+               w = random(static_cast<size_t>(s.n) * s.k, 1.0f / std::sqrt(static_cast<float>(s.k)));
+    Values want(static_cast<size_t>(s.t) * s.n);
+    ops::ref::linear(ctx_, view(want, s.t, s.n), view(x, s.t, s.k), view(w, s.n, s.k));
+    const auto dx = upload(x), dw = upload(w);
+    const auto dy = poisoned(2 * static_cast<int64_t>(want.size()));
+    FewParams p;
+    p.x = dx.data();
+    p.x_stride = s.k;
+    p.w = dw.data();
+    p.num_tokens = s.t;
+    p.n = s.n;
+    p.k = s.k;
+    p.out = dy.data();
+    p.out_stride = s.n;
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      linear_few(launch_, p);
+      expect_close(download<Bf16>(dy, want.size()), want, 3e-3, str_cat("T ", s.t, " N ", s.n, " K ", s.k));
+    }
+  }
+  EXPECT_FALSE(linear_few_fits(9, 1536));
+  EXPECT_FALSE(linear_few_fits(1, 1500));
+  EXPECT_FALSE(linear_few_fits(8, 21504));
+}
+
+TEST_F(CudaOps, LinearFewRowsDoNotDependOnTheirNumber) {
+  const int n = 1000, k = 1536;
+  const auto x = random(8 * k), w = random(static_cast<size_t>(n) * k, 0.03f);
+  const auto dx = upload(x), dw = upload(w);
+  const auto all = poisoned(2 * 8 * n), some = poisoned(2 * 8 * n);
+  FewParams p;
+  p.x = dx.data();
+  p.x_stride = k;
+  p.w = dw.data();
+  p.n = n;
+  p.k = k;
+  p.out = all.data();
+  p.out_stride = n;
+  p.num_tokens = 8;
+  linear_few(launch_, p);
+  const auto want = download<Bf16>(all, 8 * n);
+  p.out = some.data();
+  for (const int t : {1, 2, 5, 7}) {
+    p.num_tokens = t;
+    linear_few(launch_, p);
+    const auto got = download<Bf16>(some, static_cast<size_t>(t) * n);
+    ASSERT_EQ(0, std::memcmp(got.data(), want.data(), got.size() * 2)) << t;
+  }
+}
+
+TEST_F(CudaOps, LinearFewAppliesTheResidualAndTheActivation) {
+  for (const auto& s : {LinearShape{1, 2048, 1536}, {1, 512, 2560}, {1, 4224, 2816}, {1, 160, 3840}, {1, 64, 5376}})
+    for (const bool has_y : {true, false})
+      for (const bool normed : {true, false})
+        for (const auto epilogue : {Epilogue::kBf16, Epilogue::kGeglu, Epilogue::kGeluMul}) {
+          const auto h = random(static_cast<size_t>(s.t) * s.k), y = random(h.size(), 2.0f);
+          const auto w_post = random(static_cast<size_t>(s.k), 0.2f, 1.0f),
+                     w_next = random(static_cast<size_t>(s.k), 0.2f, 1.0f);
+          const auto w = random(static_cast<size_t>(s.n) * s.k, 1.0f / std::sqrt(static_cast<float>(s.k)));
+          const auto factor = random(static_cast<size_t>(s.t) * s.n);
+          const float scalar = s.k % 512 == 0 ? 0.75f : 1.0f;
+          const auto settled =
+              settle(ctx_, h, has_y ? &y : nullptr, w_post, normed ? &w_next : nullptr, scalar, s.t, s.k);
+          Values raw(static_cast<size_t>(s.t) * s.n);
+          ops::ref::linear(ctx_, view(raw, s.t, s.n), view(settled.x, s.t, s.k), view(w, s.n, s.k));
+          const int columns = epilogue == Epilogue::kGeglu ? s.n / 2 : s.n;
+          Values want(static_cast<size_t>(s.t) * columns), gate(want.size()), up(want.size());
+          for (int t = 0; t < s.t; ++t)
+            for (int i = 0; i < columns; ++i) {
+              const size_t at = static_cast<size_t>(t) * columns + i;
+              const size_t row = static_cast<size_t>(t) * s.n;
+              gate[at] = epilogue == Epilogue::kGeglu ? raw[row + i / 8 * 16 + i % 8] : raw[row + i];
+              up[at] = epilogue == Epilogue::kGeglu ? raw[row + i / 8 * 16 + 8 + i % 8] : factor[row + i];
+            }
+          if (epilogue == Epilogue::kBf16)
+            want = gate;
+          else
+            ops::ref::gelu_mul(ctx_, view(want, s.t, columns), view(gate, s.t, columns), view(up, s.t, columns));
+
+          const auto dh = upload(h), dy = upload(y), dpost = upload(w_post), dnext = upload(w_next), dw = upload(w),
+                     dfactor = upload(factor);
+          const auto out = poisoned(2 * static_cast<int64_t>(want.size())),
+                     h_out = poisoned(2 * static_cast<int64_t>(h.size()));
+          FewParams p;
+          p.input = {dh.data(),
+                     has_y ? dy.data() : nullptr,
+                     has_y ? dpost.data() : nullptr,
+                     normed ? dnext.data() : nullptr,
+                     scalar,
+                     1e-6f,
+                     h_out.data()};
+          p.w = dw.data();
+          p.num_tokens = s.t;
+          p.n = s.n;
+          p.k = s.k;
+          p.epilogue = epilogue;
+          p.factor = dfactor.data();
+          p.factor_stride = s.n;
+          p.out = out.data();
+          p.out_stride = columns;
+          linear_few(launch_, p);
+          const auto what = str_cat("T ", s.t, " N ", s.n, " K ", s.k, " y ", has_y, " normed ", normed, " epilogue ",
+                                    static_cast<int>(epilogue));
+          expect_close(download<Bf16>(out, want.size()), want, 6e-3, what);
+          if (has_y) expect_close(download<Bf16>(h_out, h.size()), settled.h, 1e-3, what + " stream");
+        }
+}
+
+TEST_F(CudaOps, MoeInputsMatchReference) {
+  for (const int c : {2816, 264})
+    for (const int t : {1, 3, 40}) {
+      const auto h = random(static_cast<size_t>(t) * c), y = random(h.size(), 2.0f);
+      const auto w_post = random(static_cast<size_t>(c), 0.2f, 1.0f),
+                 w_next = random(static_cast<size_t>(c), 0.2f, 1.0f),
+                 experts = random(static_cast<size_t>(c), 0.2f, 1.0f),
+                 scale = random(static_cast<size_t>(c), 0.2f, 1.0f), ones = random(static_cast<size_t>(c), 0.0f, 1.0f);
+      const float root = 1.0f / std::sqrt(static_cast<float>(c));
+      const auto dense = settle(ctx_, h, &y, w_post, &w_next, 1.0f, t, c);
+      const auto expert_rows = settle(ctx_, h, &y, w_post, &experts, 1.0f, t, c);
+      auto router = settle(ctx_, h, &y, w_post, &ones, 1.0f, t, c).x;
+      for (size_t i = 0; i < router.size(); ++i)
+        router[i] =
+            Bf16(round_to_bf16(static_cast<float>(router[i]) * static_cast<float>(scale[i % static_cast<size_t>(c)])) *
+                 root);
+      const auto dh = upload(h), dy = upload(y), dpost = upload(w_post), dnext = upload(w_next),
+                 dexperts = upload(experts), dscale = upload(scale);
+      const auto bytes = 2 * static_cast<int64_t>(h.size());
+      const auto x = poisoned(bytes), z = poisoned(bytes), e = poisoned(bytes), counts = poisoned(4 * 128);
+      MoeInputsParams p{};
+      p.change = {dh.data(), dy.data(), dpost.data(), dnext.data(), 1.0f, 1e-6f, dh.data()};
+      p.x = x.data();
+      p.router_x = z.data();
+      p.experts_x = e.data();
+      p.router_scale = dscale.data();
+      p.experts_norm = dexperts.data();
+      p.root = root;
+      p.counts = counts.as<int32_t>();
+      p.num_experts = 128;
+      p.num_tokens = t;
+      p.c = c;
+      moe_inputs(launch_, p);
+      expect_close(download<Bf16>(x, h.size()), dense.x, 3e-3, "dense input");
+      expect_close(download<Bf16>(e, h.size()), expert_rows.x, 3e-3, "experts' input");
+      expect_close(download<Bf16>(z, h.size()), router, 3e-3, "router's input");
+      expect_close(download<Bf16>(dh, h.size()), dense.h, 1e-3, "stream");
+      EXPECT_EQ(download<int32_t>(counts, 128), std::vector<int32_t>(128, 0));
+    }
 }
 
 TEST_F(CudaOps, NormsMatchReference) {
@@ -352,6 +541,123 @@ TEST_F(CudaOps, QkvNormRopeStoreMatchesReference) {
   }
 }
 
+TEST_F(CudaOps, FewAttentionEqualsItsParts) {
+  // One launch against qk_norm_rope_store and attention, which are tested above: rows of several slots at page, window
+  // and tile borders, with and without K/V of their own, short contexts (one cluster) and long ones (several).
+  struct Case {
+    int d, heads, kv_heads, rotated, window;
+    bool own, k_is_v;
+    std::vector<int32_t> positions;
+  };
+  for (const auto& s : {Case{256, 8, 1, 128, 512, true, false, {700}},
+                        {256, 8, 1, 128, 512, false, false, {0, 511, 512, 575, 576, 1000, 63, 64}},
+                        {256, 8, 2, 128, 512, true, false, {0, 1, 63, 64, 65, 511, 512, 513}},
+                        {256, 16, 8, 128, 1024, true, false, {1023, 1024, 3000}},
+                        {256, 32, 16, 128, 1024, true, false, {2047, 5}},
+                        {512, 8, 1, 64, 0, true, false, {900}},
+                        {512, 8, 1, 64, 0, false, false, {31, 32, 33, 1500}},
+                        {512, 16, 1, 64, 0, true, true, {0, 31, 32, 255, 256, 1023, 1024, 4100}},
+                        {512, 16, 2, 64, 0, true, true, {12000}},
+                        {512, 32, 4, 64, 0, true, true, {129, 7000, 64}}}) {
+    const int t = static_cast<int>(s.positions.size()), group = s.heads / s.kv_heads;
+    const int own_heads = s.own ? s.kv_heads : 0;
+    const int width = (s.heads + own_heads * (s.k_is_v ? 1 : 2)) * s.d;
+    const auto qkv = random(static_cast<size_t>(t) * width), qn = random(s.d, 0.02f, 0.15f),
+               kn = random(s.d, 0.1f, 1.0f);
+    std::vector<float> freq(static_cast<size_t>(s.rotated));
+    for (int j = 0; j < s.rotated; ++j)
+      freq[static_cast<size_t>(j)] = 1.0f / static_cast<float>(std::pow(10000.0, 2.0 * j / s.d));
+    // Slot t + 1 has pages in an order of its own; with windows the table is a ring.
+    const int longest = *std::max_element(s.positions.begin(), s.positions.end()) + 1;
+    const int pages = (longest + 63) / 64, ring = s.window > 0 ? std::min(pages, s.window / 64 + 2) : pages;
+    std::vector<int32_t> slots, table(static_cast<size_t>(t + 1) * ring);
+    for (int i = 0; i < t; ++i) {
+      slots.push_back(i + 1);
+      for (int page = 0; page < ring; ++page)
+        table[static_cast<size_t>((i + 1) * ring + page)] = (ring - 1 - page) * t + i;
+    }
+    const int64_t page_elements = int64_t{2} * s.kv_heads * 64 * s.d;
+    const auto kv = random(static_cast<size_t>(ring) * t * page_elements);
+    const auto dqkv = upload(qkv), dqn = upload(qn), dkn = upload(kn), dkv = upload(kv), dkv_few = upload(kv);
+    const auto dpos = upload(s.positions), dslots = upload(slots), dtable = upload(table);
+    const auto dfreq = upload(freq);
+    const auto size = static_cast<size_t>(t) * s.heads * s.d;
+    const auto dq = poisoned(2 * static_cast<int64_t>(size)), want_o = poisoned(2 * static_cast<int64_t>(size)),
+               got_o = poisoned(2 * static_cast<int64_t>(size));
+    QkvParams p{};
+    p.qkv = dqkv.data();
+    p.q = dq.data();
+    p.q_norm = dqn.data();
+    p.k_norm = dkn.data();
+    p.positions = dpos.as<int32_t>();
+    p.slots = dslots.as<int32_t>();
+    p.inv_freq = dfreq.as<float>();
+    p.num_rotated = s.rotated;
+    p.kv = dkv.data();
+    p.page_stride = page_elements;
+    p.v_offset = int64_t{s.kv_heads} * 64 * s.d;
+    p.table = dtable.as<int32_t>();
+    p.table_stride = p.ring = ring;
+    p.num_tokens = t;
+    p.num_heads = s.heads;
+    p.num_kv_heads = own_heads;
+    p.head_dim = s.d;
+    p.page_tokens = 64;
+    p.k_is_v = s.k_is_v;
+    p.eps = 1e-6f;
+    qk_norm_rope_store(launch_, p);
+    std::vector<AttentionTile> tiles;
+    for (int i = 0; i < t; ++i) tiles.push_back({i + 1, i, 1, s.positions[static_cast<size_t>(i)]});
+    const auto dtiles = upload(tiles);
+    const int columns = group <= 8 ? 8 : 16;
+    const auto scratch = poisoned(int64_t{4} * t * s.kv_heads * 4 * columns * (s.d + 2));
+    const auto counters = allocate(int64_t{4} * t * s.kv_heads);
+    stream_.fill(counters.data(), 0, counters.size());
+    AttentionParams a{};
+    a.q = dq.data();
+    a.o = want_o.data();
+    a.tiles = dtiles.as<AttentionTile>();
+    a.num_tiles = t;
+    a.splits = 4;
+    a.kv = dkv.data();
+    a.page_stride = page_elements;
+    a.v_offset = p.v_offset;
+    a.table = dtable.as<int32_t>();
+    a.table_stride = a.ring = ring;
+    a.num_heads = s.heads;
+    a.num_kv_heads = s.kv_heads;
+    a.head_dim = s.d;
+    a.page_tokens = 64;
+    a.window = s.window;
+    a.columns = columns;
+    a.scratch = scratch.as<float>();
+    a.counters = counters.as<int32_t>();
+    attention(launch_, a);
+
+    FewAttentionParams f{};
+    f.in = p;
+    f.in.q = nullptr;
+    f.in.kv = dkv_few.data();
+    f.o = got_o.data();
+    f.num_kv_heads = s.kv_heads;
+    f.window = s.window;
+    const auto few_scratch = poisoned(4 * attention_few_scratch_floats(launch_, t, s.kv_heads, s.d));
+    const auto few_counters = allocate(int64_t{4} * t * s.kv_heads * 8);
+    stream_.fill(few_counters.data(), 0, few_counters.size());
+    f.scratch = few_scratch.as<float>();
+    f.counters = few_counters.as<int32_t>();
+    const auto what =
+        str_cat("D ", s.d, " heads ", s.heads, "/", s.kv_heads, " window ", s.window, " own ", s.own, " T ", t);
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      attention_few(launch_, f);
+      expect_close(download<Bf16>(got_o, size), download<Bf16>(want_o, size), 6e-3, what);
+    }
+    EXPECT_EQ(
+        0, std::memcmp(download<Bf16>(dkv, kv.size()).data(), download<Bf16>(dkv_few, kv.size()).data(), kv.size() * 2))
+        << what << ": the pages differ";
+  }
+}
+
 TEST_F(CudaOps, RouterAndExpertsMatchReference) {
   struct Case {
     int t, e, k, c, f;
@@ -381,7 +687,7 @@ TEST_F(CudaOps, RouterAndExpertsMatchReference) {
     const auto counts = poisoned(4 * s.e), lists = poisoned(int64_t{4} * s.e * s.t),
                z = poisoned(int64_t{2} * s.t * s.c);
     const auto ones = upload(random(static_cast<size_t>(s.c), 0.0f, 1.0f));
-    router_norm(launch_, z.data(), dx.data(), ones.data(), 1.0f, s.t, s.c, 1e-6f, counts.as<int32_t>(), s.e);
+    stream_.fill(counts.data(), 0, counts.size());
     route(launch_, dids.as<int32_t>(), dweights.as<float>(), counts.as<int32_t>(), lists.as<int32_t>(), s.t,
           dlogits.data(), dper.data(), nullptr, s.t, s.e, s.k);
     EXPECT_EQ(download<int32_t>(dids, ids.size()), ids);

@@ -7,77 +7,19 @@
 //            (text.md).
 // Reference  ops/ref/                               Test  ops/cuda/cuda_ops_test.cc
 #include <cfloat>
+#include <type_traits>
 
+#include "ops/cuda/head_row.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx.cuh"
+#include "ops/cuda/row.cuh"
 
 namespace carat::cuda {
 
 namespace {
 
-constexpr int kNormThreads = 256;
-constexpr int kMaxVectors = 4;  // 16-byte vectors per thread: rows of up to 8192
-
-struct Vec8 {
-  float v[8];
-};
-__device__ __forceinline__ Vec8 load8(const bf16* p) {
-  const uint4 raw = *reinterpret_cast<const uint4*>(p);
-  Vec8 r;
-  const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    r.v[2 * i] = __uint_as_float(words[i] << 16);
-    r.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-  }
-  return r;
-}
-__device__ __forceinline__ void store8(bf16* p, const Vec8& a) {
-  uint32_t words[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const __nv_bfloat162 two = __floats2bfloat162_rn(a.v[2 * i], a.v[2 * i + 1]);
-    words[i] = *reinterpret_cast<const uint32_t*>(&two);
-  }
-  *reinterpret_cast<uint4*>(p) = make_uint4(words[0], words[1], words[2], words[3]);
-}
-
-/// A row of C values spread over the block, 8 * (tid + i * threads) onwards.
-struct Row {
-  Vec8 part[kMaxVectors];
-  template <class F>
-  __device__ __forceinline__ void each(int c, F f) {
-#pragma unroll
-    for (int i = 0; i < kMaxVectors; ++i) {
-      const int at = 8 * (threadIdx.x + i * kNormThreads);
-      if (at < c) f(part[i], at);
-    }
-  }
-  __device__ __forceinline__ void load(const bf16* p, int c) {
-    each(c, [&](Vec8& v, int at) { v = load8(p + at); });
-  }
-  __device__ __forceinline__ void store(bf16* p, int c) {
-    each(c, [&](Vec8& v, int at) { store8(p + at, v); });
-  }
-  __device__ __forceinline__ float inverse_rms(int c, float eps, float* scratch) {
-    float sum = 0.0f;
-    each(c, [&](Vec8& v, int) {
-#pragma unroll
-      for (float x : v.v) sum += x * x;
-    });
-    return rsqrtf(block_sum(sum, scratch) / static_cast<float>(c) + eps);
-  }
-  /// this = round(this * inverse rms * w), w may be null.
-  __device__ __forceinline__ void norm(const bf16* w, int c, float eps, float* scratch) {
-    const float inv = inverse_rms(c, eps, scratch);
-    each(c, [&](Vec8& v, int at) {
-      Vec8 wv;
-      if (w) wv = load8(w + at);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) v.v[j] = round_bf16(w ? v.v[j] * inv * wv.v[j] : v.v[j] * inv);
-    });
-  }
-};
+__host__ __device__ const bf16* in(const void* p) { return static_cast<const bf16*>(p); }
+__host__ __device__ bf16* out(void* p) { return static_cast<bf16*>(p); }
 
 __global__ void __launch_bounds__(256) embed_kernel(bf16* y, const bf16* table, const int32_t* ids, int c, float s) {
   pdl_trigger();
@@ -92,21 +34,24 @@ __global__ void __launch_bounds__(256) embed_kernel(bf16* y, const bf16* table, 
   }
 }
 
-__global__ void __launch_bounds__(kNormThreads)
+template <int V>
+__global__ void __launch_bounds__(kRowThreads)
     rms_norm_kernel(bf16* x, const bf16* h, const bf16* w, int c, float eps) {
-  __shared__ float scratch[33];
+  __shared__ RowSums::Memory sums_memory;
+  RowSums sums{sums_memory};
   pdl_trigger();
   pdl_wait();
   const int64_t t = blockIdx.x;
-  Row row;
+  Row<V> row;
   row.load(h + t * c, c);
-  row.norm(w, c, eps, scratch);
+  row.norm(w, c, eps, sums);
   row.store(x + t * c, c);
 }
 
 /// h += f, times scalar, next norm: the common end of add_norm and moe_add_norm.
-__device__ __forceinline__ void residual_and_next(Row& f, bf16* h, bf16* x, const bf16* w_next, float scalar, int c,
-                                                  float eps, float* scratch) {
+template <int V>
+__device__ __forceinline__ void residual_and_next(Row<V>& f, bf16* h, bf16* x, const bf16* w_next, float scalar, int c,
+                                                  float eps, RowSums& sums) {
   f.each(c, [&](Vec8& v, int at) {
     const Vec8 old = load8(h + at);
 #pragma unroll
@@ -117,49 +62,51 @@ __device__ __forceinline__ void residual_and_next(Row& f, bf16* h, bf16* x, cons
   });
   f.store(h, c);
   if (!w_next) return;
-  f.norm(w_next, c, eps, scratch);
+  f.norm(w_next, c, eps, sums);
   f.store(x, c);
 }
 
-__global__ void __launch_bounds__(kNormThreads) add_norm_kernel(bf16* h, bf16* x, const bf16* y, const bf16* w_post,
-                                                                const bf16* w_next, float scalar, int c, float eps) {
-  __shared__ float scratch[33];
+template <int V>
+__global__ void __launch_bounds__(kRowThreads) add_norm_kernel(bf16* h, bf16* x, const bf16* y, const bf16* w_post,
+                                                               const bf16* w_next, float scalar, int c, float eps) {
+  __shared__ RowSums::Memory sums_memory;
+  RowSums sums{sums_memory};
   pdl_trigger();
   pdl_wait();
   const int64_t t = blockIdx.x;
-  Row f;
+  Row<V> f;
   f.load(y + t * c, c);
-  f.norm(w_post, c, eps, scratch);
-  residual_and_next(f, h + t * c, x + t * c, w_next, scalar, c, eps, scratch);
+  f.norm(w_post, c, eps, sums);
+  residual_and_next(f, h + t * c, x + t * c, w_next, scalar, c, eps, sums);
 }
 
-__global__ void __launch_bounds__(kNormThreads)
+template <int V>
+__global__ void __launch_bounds__(kRowThreads)
     moe_add_norm_kernel(bf16* h, bf16* x, const bf16* m, const bf16* e, const bf16* w1, const bf16* w2,
                         const bf16* w_post, const bf16* w_next, float scalar, int c, float eps) {
-  __shared__ float scratch[33];
+  __shared__ RowSums::Memory sums_memory;
+  RowSums sums{sums_memory};
   pdl_trigger();
   pdl_wait();
   const int64_t t = blockIdx.x;
-  Row f, g;
+  Row<V> f, g;
   f.load(m + t * c, c);
-  f.norm(w1, c, eps, scratch);
+  f.norm(w1, c, eps, sums);
   g.load(e + t * c, c);
-  g.norm(w2, c, eps, scratch);
+  g.norm(w2, c, eps, sums);
 #pragma unroll
-  for (int i = 0; i < kMaxVectors; ++i)
+  for (int i = 0; i < V; ++i)
 #pragma unroll
     for (int j = 0; j < 8; ++j) f.part[i].v[j] = round_bf16(f.part[i].v[j] + g.part[i].v[j]);
-  f.norm(w_post, c, eps, scratch);
-  residual_and_next(f, h + t * c, x + t * c, w_next, scalar, c, eps, scratch);
+  f.norm(w_post, c, eps, sums);
+  residual_and_next(f, h + t * c, x + t * c, w_next, scalar, c, eps, sums);
 }
 
 template <int D>
 __global__ void __launch_bounds__(256) qkv_kernel(const QkvParams p, int heads_per_token) {
-  constexpr int kVecs = D / 256;  // 16-byte vectors per lane
-  constexpr int kHalf = D / 2;
   pdl_trigger();
   pdl_wait();
-  const int unit = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int unit = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
   if (unit >= p.num_tokens * heads_per_token) return;
   const int t = unit / heads_per_token, head = unit % heads_per_token;
   const int slot = p.slots[t];
@@ -172,47 +119,11 @@ __global__ void __launch_bounds__(256) qkv_kernel(const QkvParams p, int heads_p
   const int source = is_v && p.k_is_v ? p.num_heads + kv_head : head;
   const bf16* src = static_cast<const bf16*>(p.qkv) + static_cast<int64_t>(t) * columns + source * D;
 
-  Vec8 x[kVecs];
-  float sum = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kVecs; ++i) {
-    x[i] = load8(src + i * 256 + lane * 8);
-#pragma unroll
-    for (float v : x[i].v) sum += v * v;
-  }
-  for (int o = 16; o > 0; o >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, o);
-  const float inv = rsqrtf(sum / D + p.eps);
-  const bf16* w = static_cast<const bf16*>(is_q ? p.q_norm : p.k_norm);
-#pragma unroll
-  for (int i = 0; i < kVecs; ++i) {
-    Vec8 wv;
-    if (!is_v) wv = load8(w + i * 256 + lane * 8);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) x[i].v[j] = round_bf16(is_v ? x[i].v[j] * inv : x[i].v[j] * inv * wv.v[j]);
-  }
+  HeadRow<D> x;
+  x.load(src);
+  x.norm(is_v ? nullptr : static_cast<const bf16*>(is_q ? p.q_norm : p.k_norm), p.eps);
   const int position = p.positions[t];
-  if (!is_v) {
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const int pair = (lane * 8 + j) % kHalf;
-      float c = 1.0f, s = 0.0f;
-      if (pair < p.num_rotated) {
-        const float angle = p.inv_freq[pair] * static_cast<float>(position);
-        c = round_bf16(cosf(angle));
-        s = round_bf16(sinf(angle));
-      }
-      if constexpr (D == 256) {
-        // Pairs (j, j + 128) lie 16 lanes apart.
-        const float other = __shfl_xor_sync(0xffffffffu, x[0].v[j], 16);
-        const float rot = lane < 16 ? -other : other;
-        x[0].v[j] = round_bf16(round_bf16(x[0].v[j] * c) + round_bf16(rot * s));
-      } else {
-        const float lo = x[0].v[j], hi = x[1].v[j];
-        x[0].v[j] = round_bf16(round_bf16(lo * c) + round_bf16(-hi * s));
-        x[1].v[j] = round_bf16(round_bf16(hi * c) + round_bf16(lo * s));
-      }
-    }
-  }
+  if (!is_v) x.rotate([&](int pair) { return rotation_at(p.inv_freq, p.num_rotated, position, pair); });
   bf16* dst;
   if (is_q) {
     dst = static_cast<bf16*>(p.q) + (static_cast<int64_t>(t) * p.num_heads + head) * D;
@@ -221,8 +132,7 @@ __global__ void __launch_bounds__(256) qkv_kernel(const QkvParams p, int heads_p
     dst = static_cast<bf16*>(p.kv) + page * p.page_stride +
           (static_cast<int64_t>(kv_head) * p.page_tokens + position % p.page_tokens) * D + (is_v ? p.v_offset : 0);
   }
-#pragma unroll
-  for (int i = 0; i < kVecs; ++i) store8(dst + i * 256 + lane * 8, x[i]);
+  x.store(dst);
 }
 
 __global__ void __launch_bounds__(256)
@@ -275,24 +185,44 @@ __global__ void __launch_bounds__(256) geglu_interleaved_kernel(bf16* y, const b
   store8(y + t * f + group * 8, gate);
 }
 
-__global__ void __launch_bounds__(kNormThreads)
-    router_norm_kernel(bf16* z, const bf16* h, const bf16* scale, float root, int c, float eps, int32_t* counts,
-                       int num_experts) {
-  __shared__ float scratch[33];
+template <int V>
+__global__ void __launch_bounds__(kRowThreads) moe_inputs_kernel(const MoeInputsParams p) {
+  __shared__ RowSums::Memory sums_memory;
+  RowSums sums{sums_memory};
   pdl_trigger();
   pdl_wait();
-  const int64_t t = blockIdx.x;
-  if (t == 0)
-    for (int e = threadIdx.x; e < num_experts; e += blockDim.x) counts[e] = 0;
-  Row row;
-  row.load(h + t * c, c);
-  row.norm(nullptr, c, eps, scratch);
-  row.each(c, [&](Vec8& v, int at) {
-    const Vec8 s = load8(scale + at);
+  const int c = p.c;
+  const int64_t at_row = static_cast<int64_t>(blockIdx.x) * c;
+  if (blockIdx.x == 0)
+    for (int e = threadIdx.x; e < p.num_experts; e += blockDim.x) p.counts[e] = 0;
+  Row<V> f, h;
+  f.load(in(p.change.y) + at_row, c);
+  f.norm(in(p.change.w_post), c, p.change.eps, sums);
+  h.load(in(p.change.h) + at_row, c);
 #pragma unroll
-    for (int j = 0; j < 8; ++j) v.v[j] = round_bf16(round_bf16(v.v[j] * s.v[j]) * root);
+  for (int i = 0; i < V; ++i)
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      h.part[i].v[j] = round_bf16(h.part[i].v[j] + f.part[i].v[j]);
+      if (p.change.scalar != 1.0f) h.part[i].v[j] = round_bf16(h.part[i].v[j] * p.change.scalar);
+    }
+  h.store(out(p.change.h_out) + at_row, c);
+  const float inv = h.inverse_rms(c, p.change.eps, sums);
+  h.each(c, [&](Vec8& v, int at) {
+    const Vec8 dense = load8(in(p.change.w_next) + at), experts = load8(in(p.experts_norm) + at),
+               scale = load8(in(p.router_scale) + at);
+    Vec8 x, e, r;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float normed = v.v[j] * inv;
+      x.v[j] = normed * dense.v[j];
+      e.v[j] = normed * experts.v[j];
+      r.v[j] = round_bf16(round_bf16(normed) * scale.v[j]) * p.root;
+    }
+    store8(out(p.x) + at_row + at, x);
+    store8(out(p.experts_x) + at_row + at, e);
+    store8(out(p.router_x) + at_row + at, r);
   });
-  row.store(z + t * c, c);
 }
 
 constexpr int kMaxTopK = 16;
@@ -323,9 +253,9 @@ __global__ void __launch_bounds__(128)
   for (int o = 16; o > 0; o >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, o);
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) p[i] = lane + 32 * i < num_experts ? p[i] / sum : -1.0f;
-  float chosen_p[kMaxTopK];
-  int chosen_e[kMaxTopK];
-  float chosen_sum = 0.0f;
+  // Lane j keeps the j-th choice.
+  float mine_p = 0.0f, chosen_sum = 0.0f;
+  int mine_e = 0;
   for (int j = 0; j < k; ++j) {
     float best = -2.0f;
     int best_e = 1 << 30;
@@ -348,19 +278,18 @@ __global__ void __launch_bounds__(128)
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i)
       if (lane + 32 * i == best_e) p[i] = -1.0f;
-    chosen_p[j] = best;
-    chosen_e[j] = best_e;
+    if (lane == j) {
+      mine_p = best;
+      mine_e = best_e;
+    }
     chosen_sum += best;
   }
-  if (lane != 0) return;
-  for (int j = 0; j < k; ++j) {
-    const int e = chosen_e[j];
-    ids[t * k + j] = e;
-    weights[t * k + j] = chosen_p[j] / chosen_sum * __bfloat162float(per_expert_scale[e]);
-    // The order of a list does not matter: each of its tokens is a column of its own.
-    const int at = atomicAdd(&counts[e], 1);
-    lists[static_cast<int64_t>(e) * capacity + at] = t * k + j;
-  }
+  if (lane >= k) return;
+  ids[t * k + lane] = mine_e;
+  weights[t * k + lane] = mine_p / chosen_sum * __bfloat162float(per_expert_scale[mine_e]);
+  // The order of a list does not matter: each of its tokens is a column of its own.
+  const int at = atomicAdd(&counts[mine_e], 1);
+  lists[static_cast<int64_t>(mine_e) * capacity + at] = t * k + lane;
 }
 
 __global__ void __launch_bounds__(256)
@@ -478,10 +407,17 @@ __global__ void argmax_kernel(int32_t* argmax, const float* best_v, const int32_
   if (threadIdx.x == 0) argmax[blockIdx.x] = i;
 }
 
-const bf16* in(const void* p) { return static_cast<const bf16*>(p); }
-bf16* out(void* p) { return static_cast<bf16*>(p); }
 void check_row(int c) {
-  CARAT_CHECK(c % 8 == 0 && c <= 8 * kNormThreads * kMaxVectors, str_cat("rows of ", c, " values are not supported"));
+  CARAT_CHECK(c % 8 == 0 && c <= 8 * kRowThreads * kRowVectors, str_cat("rows of ", c, " values are not supported"));
+}
+
+/// Calls launch(V) with as many vectors per thread as rows of c values take.
+template <class F>
+void for_row(int c, F launch) {
+  check_row(c);
+  if (c <= 8 * kRowThreads) return launch(std::integral_constant<int, 1>{});
+  if (c <= 16 * kRowThreads) return launch(std::integral_constant<int, 2>{});
+  launch(std::integral_constant<int, kRowVectors>{});
 }
 
 }  // namespace
@@ -492,22 +428,25 @@ void embed(const Launch& launch, void* y, const void* table, const int32_t* ids,
 }
 
 void rms_norm(const Launch& launch, void* x, const void* h, const void* w, int num_tokens, int c, float eps) {
-  check_row(c);
-  launch_kernel(launch, rms_norm_kernel, dim3(num_tokens), dim3(kNormThreads), 0, out(x), in(h), in(w), c, eps);
+  for_row(c, [&](auto v) {
+    launch_kernel(launch, rms_norm_kernel<v>, dim3(num_tokens), dim3(kRowThreads), 0, out(x), in(h), in(w), c, eps);
+  });
 }
 
 void add_norm(const Launch& launch, void* h, void* x, const void* y, const void* w_post, const void* w_next,
               float scalar, int num_tokens, int c, float eps) {
-  check_row(c);
-  launch_kernel(launch, add_norm_kernel, dim3(num_tokens), dim3(kNormThreads), 0, out(h), out(x), in(y), in(w_post),
-                in(w_next), scalar, c, eps);
+  for_row(c, [&](auto v) {
+    launch_kernel(launch, add_norm_kernel<v>, dim3(num_tokens), dim3(kRowThreads), 0, out(h), out(x), in(y), in(w_post),
+                  in(w_next), scalar, c, eps);
+  });
 }
 
 void moe_add_norm(const Launch& launch, void* h, void* x, const void* m, const void* e, const void* w1, const void* w2,
                   const void* w_post, const void* w_next, float scalar, int num_tokens, int c, float eps) {
-  check_row(c);
-  launch_kernel(launch, moe_add_norm_kernel, dim3(num_tokens), dim3(kNormThreads), 0, out(h), out(x), in(m), in(e),
-                in(w1), in(w2), in(w_post), in(w_next), scalar, c, eps);
+  for_row(c, [&](auto v) {
+    launch_kernel(launch, moe_add_norm_kernel<v>, dim3(num_tokens), dim3(kRowThreads), 0, out(h), out(x), in(m), in(e),
+                  in(w1), in(w2), in(w_post), in(w_next), scalar, c, eps);
+  });
 }
 
 void qk_norm_rope_store(const Launch& launch, const QkvParams& p) {
@@ -540,11 +479,9 @@ void geglu_interleaved(const Launch& launch, void* y, const void* gu, int num_to
                 out(y), in(gu), vectors, f);
 }
 
-void router_norm(const Launch& launch, void* z, const void* h, const void* scale, float root, int num_tokens, int c,
-                 float eps, int32_t* counts, int num_experts) {
-  check_row(c);
-  launch_kernel(launch, router_norm_kernel, dim3(num_tokens), dim3(kNormThreads), 0, out(z), in(h), in(scale), root, c,
-                eps, counts, num_experts);
+void moe_inputs(const Launch& launch, const MoeInputsParams& p) {
+  for_row(p.c,
+          [&](auto v) { launch_kernel(launch, moe_inputs_kernel<v>, dim3(p.num_tokens), dim3(kRowThreads), 0, p); });
 }
 
 void route(const Launch& launch, int32_t* ids, float* weights, int32_t* counts, int32_t* lists, int capacity,

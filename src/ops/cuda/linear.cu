@@ -162,7 +162,7 @@ bool cublaslt_available(const char** detail) {
 void linear(const Launch& launch, void* y, int64_t y_stride, const void* x, int64_t x_stride, const void* w,
             int num_tokens, int n, int k, Epilogue epilogue) {
   if (num_tokens == 0) return;
-  if (num_tokens <= launch.skinny_tokens || epilogue == Epilogue::kGeglu || !library().ok) {
+  if (epilogue == Epilogue::kGeglu || !library().ok) {
     const int64_t y_size = epilogue == Epilogue::kF32 ? 4 : 2;
     for (int t = 0; t < num_tokens; t += 64)
       linear_skinny(launch, static_cast<char*>(y) + t * y_stride * y_size, y_stride,

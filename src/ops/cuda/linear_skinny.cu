@@ -398,7 +398,10 @@ void linear_skinny(const Launch& launch, void* y, int64_t y_stride, const void* 
       return launch_for_tokens<Epilogue::kF32, false>(launch, p, num_tokens, blocks);
     case Epilogue::kGeglu:
       return launch_for_tokens<Epilogue::kGeglu, false>(launch, p, num_tokens, blocks);
+    case Epilogue::kGeluMul:
+      break;
   }
+  CARAT_CHECK(false, "linear_skinny: no such epilogue");
 }
 
 void experts(const Launch& launch, const ExpertsParams& e) {

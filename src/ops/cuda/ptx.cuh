@@ -32,6 +32,11 @@ __device__ __forceinline__ void mbar_wait(uint64_t* bar, uint32_t parity) {
       : "memory");
 }
 
+/// Arrives once and expects so many more bytes of bulk copies before the phase ends.
+__device__ __forceinline__ void mbar_arrive_expect(uint64_t* bar, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(smem_addr(bar)), "r"(bytes) : "memory");
+}
+
 // ---- asynchronous copies of 16 bytes, global to shared. (Bulk copies of a row each were tried: at 256 bytes a copy
 // they stream a fifth of what the memory gives. docs/perf.md)
 __device__ __forceinline__ uint64_t evict_first_policy() {
@@ -49,6 +54,21 @@ __device__ __forceinline__ void copy_async_16(uint32_t dst, const void* src) {
 /// As copy_async_16, or 16 zeros.
 __device__ __forceinline__ void copy_async_16_or_zero(uint32_t dst, const void* src, bool copy) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(copy ? 16 : 0) : "memory");
+}
+/// Closes the group of this thread's copies so far; waits until at most kPending groups are still on their way.
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+/// A contiguous copy by the copy engine, in multiples of 16 bytes; `bar` counts them.
+__device__ __forceinline__ void copy_bulk(uint32_t dst, const void* src, uint32_t bytes, uint64_t* bar,
+                                          uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(dst),
+      "l"(src), "r"(bytes), "r"(smem_addr(bar)), "l"(policy)
+      : "memory");
 }
 /// This thread arrives at `bar` once its copies so far are complete.
 __device__ __forceinline__ void copies_arrive(uint64_t* bar) {
@@ -70,6 +90,12 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t add
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(addr));
 }
+/// 16 bytes of shared memory.
+__device__ __forceinline__ uint4 load_shared_16(uint32_t addr) {
+  uint4 v;
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(addr));
+  return v;
+}
 /// d += a b, a 16x16 row-major, b 16x8 column-major, bf16 in, f32 sums. d: rows lane/4 and +8, columns 2*(lane%4) and
 /// +1.
 __device__ __forceinline__ void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -88,19 +114,6 @@ __device__ __forceinline__ float round_bf16(float x) { return __bfloat162float(_
 __device__ __forceinline__ float gelu_tanh(float x) {
   const float inner = 0.7978845608028654f * (x + 0.044715f * x * x * x);
   return 0.5f * x * (1.0f + tanhf(inner));
-}
-
-/// Sum over the block, the same in all threads and independent of the number of blocks; `scratch` holds 33 floats. Ends
-/// with a barrier.
-__device__ __forceinline__ float block_sum(float v, float* scratch) {
-  for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
-  __syncthreads();
-  if (lane == 0) scratch[warp] = v;
-  __syncthreads();
-  float s = lane < warps ? scratch[lane] : 0.0f;
-  for (int o = 16; o > 0; o >>= 1) s += __shfl_xor_sync(0xffffffffu, s, o);
-  return s;
 }
 
 }  // namespace carat::cuda
