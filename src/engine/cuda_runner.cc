@@ -5,10 +5,10 @@
 #include <deque>
 #include <limits>
 #include <map>
-#include <optional>
 
 #include "base/log.h"
 #include "base/str.h"
+#include "engine/cuda_sampler.h"
 #include "model/text/cuda_text_model.h"
 #include "sampling/sampler.h"
 #include "tensor/bf16.h"
@@ -19,16 +19,16 @@ namespace carat {
 namespace {
 
 constexpr int kPageTokens = CudaTextModel::kPageTokens;
-constexpr int kStaging = 3;  // step inputs and results in page-locked memory: two in flight and the one being written
+constexpr int kStaging = CudaSampler::kSteps;  // step inputs in page-locked memory
 
 /// The arrays of one step in one buffer, cut for its sizes; the same offsets on host and device.
 struct InputLayout {
-  int rows = 0, logits = 0, samples = 0, updates = 0;
+  int rows = 0, logits = 0, samples = 0;
   int64_t tokens, positions, slots, decode_tiles, prefill_tiles[2], up_tokens, up_positions, up_slots, up_tiles,
-      logit_rows, sample_rows, sample_slots, counts, table_updates, size;
+      logit_rows, sample_rows, sample_slots, counts, table_updates, device_rows, size;
 
-  InputLayout(int rows_, int prefill_rows, int logits_, int samples_, int updates_)
-      : rows(rows_), logits(logits_), samples(samples_), updates(updates_) {
+  InputLayout(int rows_, int prefill_rows, int logits_, int samples_, int updates, int num_device_rows)
+      : rows(rows_), logits(logits_), samples(samples_) {
     int64_t at = 0;
     const auto take = [&](int64_t bytes) {
       const int64_t begin = at;
@@ -50,6 +50,7 @@ struct InputLayout {
     sample_slots = take(4 * samples);
     counts = take(8);  // samples, updates
     table_updates = take(static_cast<int64_t>(sizeof(cuda::TableUpdate)) * updates);
+    device_rows = take(static_cast<int64_t>(sizeof(cuda::SampleRow)) * num_device_rows);
     size = at;
   }
 };
@@ -58,18 +59,7 @@ struct Slot {
   bool open = false;
   int length = 0;
   std::shared_ptr<const std::vector<TokenId>> prompt;
-  std::optional<SequenceSampler> sampler;
-  LogprobParams logprobs;
-  bool on_device = true;  ///< greedy without adjustments: the device's argmax is the sample
-  int num_generated = 0;
 };
-
-bool samples_on_device(const SamplerSpec& spec) {
-  const SamplingParams& p = spec.params;
-  const bool greedy = p.temperature < 1e-6f || p.top_k == 1;
-  return greedy && p.min_new_tokens == 0 && p.frequency_penalty == 0 && p.presence_penalty == 0 &&
-         p.repetition_penalty == 1.0f && p.logit_bias.empty() && !spec.logprobs.enabled && !p.constraint;
-}
 
 class CudaRunnerImpl final : public CudaRunner {
  public:
@@ -87,8 +77,12 @@ class CudaRunnerImpl final : public CudaRunner {
   struct InFlight {
     int64_t id = 0;
     int staging = 0;
-    StepResult result;                               ///< host-sampled slots are complete
-    std::vector<std::pair<int, int>> device_tokens;  ///< (entry of result.slots, sample index)
+    StepResult result;  ///< host-sampled slots are complete
+    struct DeviceToken {
+      size_t entry;  ///< of result.slots
+      int sample;    ///< its number in the step
+    };
+    std::vector<DeviceToken> device_tokens;
     cuda::Event done;
   };
   /// Slices of a step turned into rows.
@@ -100,6 +94,7 @@ class CudaRunnerImpl final : public CudaRunner {
     std::vector<Prefill> prefills;
     std::vector<cuda::AttentionTile> decode_tiles;
     std::vector<int32_t> sample_rows, sample_slots;  ///< index into logit_rows, slot
+    CudaSampleRows device;                           ///< those of them that the sampler's kernel samples
   };
 
   cuda::Launch make_launch() const {
@@ -122,7 +117,8 @@ class CudaRunnerImpl final : public CudaRunner {
   }
   void apply_slots(const Step& step);
   void copy_pages(const Step& step);
-  void run_rows(const Rows& rows, const std::vector<cuda::TableUpdate>& updates, int staging, bool decode_only);
+  const cuda::SampleRow* run_rows(const Rows& rows, const std::vector<cuda::TableUpdate>& updates, int staging,
+                                  bool decode_only);
   void enqueue(const InputLayout& layout, const CudaStep& step);
   std::vector<PositionLogprobs> prompt_logprobs(const Slice& slice, std::vector<cuda::TableUpdate>& updates,
                                                 int staging);
@@ -137,9 +133,10 @@ class CudaRunnerImpl final : public CudaRunner {
   int num_sms_ = 132;
   cuda::Stream stream_;
   std::unique_ptr<CudaTextModel> model_;
-  cuda::DeviceBuffer workspace_, input_, ids_, last_token_, sampled_, full_table_, sliding_table_, full_pages_,
-      sliding_pages_, copies_;
-  cuda::PinnedBuffer input_staging_[kStaging], result_staging_[kStaging], logits_staging_, copies_staging_;
+  CudaSampler sampler_;
+  cuda::DeviceBuffer workspace_, input_, ids_, last_token_, full_table_, sliding_table_, full_pages_, sliding_pages_,
+      copies_;
+  cuda::PinnedBuffer input_staging_[kStaging], logits_staging_, host_tokens_, copies_staging_;
   cuda::Event staging_free_[kStaging];
   int full_stride_ = 1, sliding_stride_ = 1;
   int max_logits_ = 0;
@@ -181,8 +178,9 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
   // Budget before anything is taken.
   const int64_t allowed = static_cast<int64_t>(static_cast<double>(limits.total_bytes) * options.mem_fraction);
   budget_.weights = CudaTextWeights::bytes_needed(config_);
-  budget_.workspace =
-      CudaTextModel::workspace_bytes(config_, max_tokens, max_logits_, num_sms_) + cuda::workspace_bytes(num_sms_);
+  budget_.workspace = CudaTextModel::workspace_bytes(config_, max_tokens, max_logits_, num_sms_) +
+                      cuda::workspace_bytes(num_sms_) +
+                      CudaSampler::device_bytes(options.max_slots, config_.vocab_size);
   const int64_t usable =
       std::min(allowed, limits.free_bytes - (int64_t{512} << 20)) - budget_.weights - budget_.workspace;
   if (usable < (int64_t{64} << 20))
@@ -228,17 +226,17 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
   CARAT_TRY(ids_, cuda::DeviceBuffer::allocate(int64_t{4} *
                                                (options.max_step_tokens + 2 * int64_t{max_logits_} + max_tokens)));
   CARAT_TRY(last_token_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots));
-  CARAT_TRY(sampled_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots));
+  CARAT_TRY_VOID(sampler_.init(options.max_slots, config_.vocab_size, options.suppressed_token_ids, stream_));
   const InputLayout largest(max_tokens, max_tokens, max_logits_, options.max_slots,
-                            options.max_slots * 4 + 4 * full_stride_ + 4 * max_tokens);
+                            options.max_slots * 4 + 4 * full_stride_ + 4 * max_tokens, options.max_slots);
   CARAT_TRY(input_, cuda::DeviceBuffer::allocate(largest.size));
   for (int i = 0; i < kStaging; ++i) {
     CARAT_TRY(input_staging_[i], cuda::PinnedBuffer::allocate(largest.size));
-    CARAT_TRY(result_staging_[i], cuda::PinnedBuffer::allocate(int64_t{4} * options.max_slots));
     CARAT_TRY(staging_free_[i], cuda::Event::create());
     staging_free_[i].record(stream_);
   }
   CARAT_TRY(logits_staging_, cuda::PinnedBuffer::allocate(int64_t{2} * max_logits_ * config_.vocab_size));
+  CARAT_TRY(host_tokens_, cuda::PinnedBuffer::allocate(int64_t{4} * options.max_slots));
   CARAT_TRY(copies_, cuda::DeviceBuffer::allocate(int64_t{8} * options.max_slots * 4));
   CARAT_TRY(copies_staging_, cuda::PinnedBuffer::allocate(int64_t{8} * options.max_slots * 4));
   stream_.fill(workspace_.data(), 0, workspace_.size());
@@ -264,17 +262,17 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
 }
 
 void CudaRunnerImpl::apply_slots(const Step& step) {
-  for (const int slot : step.closes) slots_[static_cast<size_t>(slot)] = Slot{};
+  for (const int slot : step.closes) {
+    slots_[static_cast<size_t>(slot)] = Slot{};
+    sampler_.close(slot);
+  }
   for (const SlotOpen& open : step.opens) {
     Slot& s = slots_[static_cast<size_t>(open.slot)];
     s = Slot{};
     s.open = true;
     s.length = open.cached_length;
     s.prompt = open.prompt;
-    s.on_device = samples_on_device(open.sampler);
-    s.logprobs = open.sampler.logprobs;
-    s.sampler.emplace(open.sampler, config_.vocab_size, open.generated);
-    s.num_generated = static_cast<int>(open.generated.size());
+    sampler_.open(open, stream_);
   }
 }
 
@@ -331,12 +329,13 @@ void CudaRunnerImpl::enqueue(const InputLayout& l, const CudaStep& shape) {
   }
   model_->forward(launch, step, full, sliding);
   if (l.samples > 0)
-    cuda::end_step(launch, last_token_.as<int32_t>(), sampled_.as<int32_t>(), model_->argmax(), ints(l.sample_rows),
+    cuda::end_step(launch, last_token_.as<int32_t>(), sampler_.tokens(), model_->argmax(), ints(l.sample_rows),
                    ints(l.sample_slots), ints(l.counts), l.samples);
 }
 
-void CudaRunnerImpl::run_rows(const Rows& rows, const std::vector<cuda::TableUpdate>& updates, int staging,
-                              bool decode_only) {
+/// Sends the step and runs it; where its rows.device lie on the device.
+const cuda::SampleRow* CudaRunnerImpl::run_rows(const Rows& rows, const std::vector<cuda::TableUpdate>& updates,
+                                                int staging, bool decode_only) {
   const int real = static_cast<int>(rows.tokens.size());
   int num_rows = real, num_logits = static_cast<int>(rows.logit_rows.size());
   int update_room = static_cast<int>(updates.size());
@@ -353,7 +352,9 @@ void CudaRunnerImpl::run_rows(const Rows& rows, const std::vector<cuda::TableUpd
   }
   const bool narrow = !decode_only && model_->shares_kv();
   const int prefill_rows = decode_only ? 0 : real;
-  const InputLayout l(num_rows, prefill_rows, num_logits, sample_room, update_room);
+  const std::vector<cuda::SampleRow>& device_rows = rows.device.rows;
+  const InputLayout l(num_rows, prefill_rows, num_logits, sample_room, update_room,
+                      static_cast<int>(device_rows.size()));
   CARAT_CHECK(l.size <= input_.size(), "a step's input does not fit its buffer");
   char* const host = input_staging_[staging].as<char>();
   const auto ints = [&](int64_t offset) { return reinterpret_cast<int32_t*>(host + offset); };
@@ -397,8 +398,13 @@ void CudaRunnerImpl::run_rows(const Rows& rows, const std::vector<cuda::TableUpd
   ints(l.counts)[0] = samples;
   ints(l.counts)[1] = static_cast<int32_t>(updates.size());
   std::memcpy(host + l.table_updates, updates.data(), updates.size() * sizeof(cuda::TableUpdate));
+  std::memcpy(host + l.device_rows, device_rows.data(), device_rows.size() * sizeof(cuda::SampleRow));
   stream_.copy_to_device(input_.data(), host, l.size);
-  if (!graph) return enqueue(l, step);
+  const auto* const sent_rows = reinterpret_cast<const cuda::SampleRow*>(input_.as<char>() + l.device_rows);
+  if (!graph) {
+    enqueue(l, step);
+    return sent_rows;
+  }
   auto found = graphs_.find(num_rows);
   if (found == graphs_.end()) {
     // The first step of a size runs launch by launch, which also makes libraries and kernels load; then it is captured
@@ -408,9 +414,10 @@ void CudaRunnerImpl::run_rows(const Rows& rows, const std::vector<cuda::TableUpd
     auto captured = cuda::Graph::capture(stream_, [&] { enqueue(l, step); });
     CARAT_CHECK(captured.has_value(), captured.has_value() ? "" : captured.error().message);
     graphs_.emplace(num_rows, std::move(*captured));
-    return;
+  } else {
+    found->second.launch(stream_);
   }
-  found->second.launch(stream_);
+  return sent_rows;
 }
 
 std::span<const float> CudaRunnerImpl::host_logits(int row) {
@@ -446,7 +453,7 @@ std::vector<PositionLogprobs> CudaRunnerImpl::prompt_logprobs(const Slice& slice
     for (size_t i = 0; i < rows.logit_rows.size(); ++i) {
       const int predicted = begin + at + rows.logit_rows[i] + 1;
       out.push_back(position_logprobs(host_logits(static_cast<int>(i)), (*s.prompt)[static_cast<size_t>(predicted)],
-                                      s.logprobs, 1.0f, sampler_scratch_));
+                                      sampler_.spec(slice.slot).logprobs, 1.0f, sampler_scratch_));
     }
     at += n;
   }
@@ -529,10 +536,13 @@ void CudaRunnerImpl::launch(Step step) {
       if (target != slice.slot) t.length = s.length;
       const size_t entry = flight.result.slots.size();
       flight.result.slots.push_back(SlotResult{target, {}, {}, {}});
-      if (t.on_device)
-        flight.device_tokens.emplace_back(static_cast<int>(entry), static_cast<int>(rows.sample_rows.size()));
-      else
+      const int sample = static_cast<int>(rows.sample_rows.size());
+      const CudaSampler::Place place = sampler_.place(target);
+      if (place == CudaSampler::Place::kHost)
         host_samples.push_back({entry, logits_row, target, s.length});
+      else
+        flight.device_tokens.push_back({entry, sample});
+      if (place == CudaSampler::Place::kDevice) sampler_.add(rows.device, target, logits_row, sample, s.length);
       rows.sample_rows.push_back(logits_row);
       rows.sample_slots.push_back(target);
     }
@@ -541,7 +551,8 @@ void CudaRunnerImpl::launch(Step step) {
   }
 
   if (!rows.tokens.empty()) {
-    run_rows(rows, updates, staging, decode_only);
+    const cuda::SampleRow* const device_rows = run_rows(rows, updates, staging, decode_only);
+    sampler_.sample(make_launch(), rows.device, device_rows, model_->logits(), last_token_.as<int32_t>());
     if (!host_samples.empty() || !last_rows.empty()) {
       stream_.copy_to_host(logits_staging_.data(), model_->logits(),
                            int64_t{2} * static_cast<int64_t>(rows.logit_rows.size()) * config_.vocab_size);
@@ -549,27 +560,24 @@ void CudaRunnerImpl::launch(Step step) {
       for (const auto& row : last_rows) {
         const Slot& s = slots_[static_cast<size_t>(row.slot)];
         flight.result.slots[row.entry].prompt_logprobs.push_back(
-            position_logprobs(host_logits(row.logits_row), (*s.prompt)[static_cast<size_t>(row.predicted)], s.logprobs,
-                              1.0f, sampler_scratch_));
+            position_logprobs(host_logits(row.logits_row), (*s.prompt)[static_cast<size_t>(row.predicted)],
+                              sampler_.spec(row.slot).logprobs, 1.0f, sampler_scratch_));
       }
       for (const auto& sample : host_samples) {
-        Slot& s = slots_[static_cast<size_t>(sample.slot)];
+        SequenceSampler& host = sampler_.host(sample.slot);
         SlotResult& result = flight.result.slots[sample.entry];
         host_logits(sample.logits_row);
-        PositionLogprobs logprobs;
-        const TokenId token =
-            s.sampler->sample(logits_f32_, sample.position, sampler_scratch_, s.logprobs.enabled ? &logprobs : nullptr);
+        PositionLogprobs* const logprobs = host.spec().logprobs.enabled ? &result.logprobs.emplace_back() : nullptr;
+        const TokenId token = host.sample(logits_f32_, sample.position, sampler_scratch_, logprobs);
         result.tokens.push_back(token);
-        if (s.logprobs.enabled) result.logprobs.push_back(std::move(logprobs));
-        auto* pinned = result_staging_[staging].as<int32_t>() + sample.slot;
+        auto* pinned = host_tokens_.as<int32_t>() + sample.slot;
         *pinned = token;
         stream_.copy_to_device(last_token_.as<int32_t>() + sample.slot, pinned, 4);
       }
       stream_.synchronize();
     }
     if (!flight.device_tokens.empty())
-      stream_.copy_to_host(result_staging_[staging].data(), sampled_.data(),
-                           int64_t{4} * static_cast<int64_t>(rows.sample_rows.size()));
+      sampler_.send(stream_, rows.device, staging, static_cast<int>(rows.sample_rows.size()));
   }
   staging_free_[staging].record(stream_);
   auto done = cuda::Event::create();
@@ -584,9 +592,8 @@ Result<StepResult> CudaRunnerImpl::take() {
   InFlight flight = std::move(in_flight_.front());
   in_flight_.pop_front();
   flight.done.synchronize();
-  const auto* tokens = result_staging_[flight.staging].as<int32_t>();
-  for (const auto& [entry, index] : flight.device_tokens)
-    flight.result.slots[static_cast<size_t>(entry)].tokens.push_back(tokens[index]);
+  for (const auto& token : flight.device_tokens)
+    sampler_.read(flight.staging, token.sample, flight.result.slots[token.entry]);
   return std::move(flight.result);
 }
 

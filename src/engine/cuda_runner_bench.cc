@@ -1,7 +1,8 @@
 // Decode and prefill on a GPU without the engine: the runner alone, driven as the engine drives it (two steps in
 // flight). Seeded random weights.
 //   carat_cuda_runner_bench --model google/gemma-4-E2B-it [--batch 1,8,100] [--prompt 512] [--steps 200] [--graphs 0|1]
-//   [--dependent 0|1]
+//   [--dependent 0|1] [--sampling greedy|chat|logprobs]
+// chat: temperature 1, top-k 64, top-p 0.95; logprobs: the same with 20 log-probabilities.
 // Prints ms per decode step, tokens per second and the share of the weight bytes' floor at the card's read ceiling
 // (--gbps, default 3141 for an H100).
 #include <chrono>
@@ -23,6 +24,7 @@ struct Options {
   std::vector<int> batches{1};
   int prompt = 512, steps = 200;
   double gbps = 3141;
+  SamplerSpec sampler;
   CudaRunnerOptions runner;
 };
 
@@ -39,7 +41,8 @@ void run(Runner& runner, const ModelConfig& config, const Options& o, int batch)
     SlotOpen open;
     open.slot = b;
     open.prompt = prompt;
-    open.sampler.params.temperature = 0;
+    open.sampler = o.sampler;
+    open.sampler.seed = static_cast<uint64_t>(b);
     open.sampler.params.max_new_tokens = 1 << 20;
     step.opens.push_back(open);
     for (int p = 0; p < pages_per_seq; ++p) {
@@ -98,6 +101,7 @@ void run(Runner& runner, const ModelConfig& config, const Options& o, int batch)
 int main_of(int argc, char** argv) {
   Options o;
   o.runner.max_slots = 128;
+  o.sampler.params.temperature = 0;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string name = argv[i], value = argv[i + 1];
     if (name == "--model")
@@ -114,7 +118,14 @@ int main_of(int argc, char** argv) {
       o.runner.graphs = value == "1";
     else if (name == "--dependent")
       o.runner.dependent_launches = value == "1";
-    else if (name == "--batch") {
+    else if (name == "--sampling" && value == "greedy")
+      o.sampler.params.temperature = 0;
+    else if (name == "--sampling" && (value == "chat" || value == "logprobs")) {
+      o.sampler.params.temperature = 1;
+      o.sampler.params.top_k = 64;
+      o.sampler.params.top_p = 0.95f;
+      if (value == "logprobs") o.sampler.logprobs = {true, 20, std::nullopt, {}};
+    } else if (name == "--batch") {
       o.batches.clear();
       for (const auto piece : split(value, ',')) o.batches.push_back(std::stoi(std::string(piece)));
     } else {

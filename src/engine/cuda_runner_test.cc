@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <random>
@@ -12,6 +13,7 @@
 #include "base/str.h"
 #include "model/text/cuda_testing.h"
 #include "model/text/text_model_testing.h"
+#include "ops/cuda/cuda_ops.h"
 #include "tensor/cuda/gpu_info.h"
 
 namespace carat {
@@ -80,9 +82,13 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
   }
   /// Prefills `tokens` in chunks, then decodes; what was sampled.
   std::vector<TokenId> generate(Runner& r, int slot, const std::vector<TokenId>& tokens, int chunk, int count) {
-    std::vector<TokenId> out;
+    return generate(r, open(slot, tokens), chunk, count);
+  }
+  std::vector<TokenId> generate(Runner& r, const SlotOpen& opened, int chunk, int count) {
+    std::vector<TokenId> out, tokens = *opened.prompt;
+    const int slot = opened.slot;
     Step step;
-    step.opens = {open(slot, tokens)};
+    step.opens = {opened};
     add_pages(step, slot);
     for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk)) {
       const size_t end = std::min(tokens.size(), at + static_cast<size_t>(chunk));
@@ -248,6 +254,72 @@ TEST_P(CudaRunnerTest, ForksContinueFromOnePrompt) {
   EXPECT_EQ(out[1], out[0]);
   EXPECT_EQ(out[2], out[0]);
   expect_greedy(tokens, out[0], "forks");
+}
+
+/// What the device samples, with graphs and without, is what the host's sampler makes of the same logits. Greedy, chat
+/// parameters, every penalty after a preemption, early bans, biases, min-p; with log-probabilities and without.
+TEST_P(CudaRunnerTest, TheDeviceSamplesWhatTheHostSamples) {
+  constexpr int kSlots = 8, kCount = 40;
+  const auto opened = [&](int slot) {
+    SlotOpen o = open(slot, prompt(20 + slot, static_cast<uint32_t>(slot)), slot % 2 == 0 ? 0 : 7);
+    SamplingParams& p = o.sampler.params;
+    o.sampler.seed = static_cast<uint64_t>(slot) + 77;
+    p.temperature = slot < 2 ? 0.0f : 1.0f;
+    if (slot == 2 || slot == 3) p.top_k = 20, p.top_p = 0.95f;
+    if (slot == 4) p.frequency_penalty = 0.4f, p.presence_penalty = 0.3f, p.repetition_penalty = 1.2f;
+    if (slot == 4) o.generated = prompt(30, 9);
+    if (slot == 5) p.logit_bias = {{3, 2.5f}, {1, 30.0f}}, o.sampler.suppressed_token_ids = {2, 7};
+    if (slot == 6) p.min_new_tokens = 20, p.logit_bias = {{5, 40.0f}}, o.sampler.end_token_ids = {5, 6};
+    if (slot == 7) p.min_p = 0.05f, o.sampler.logprobs.token_ids = {0, 11};
+    return o;
+  };
+  const auto generate_all = [&](bool on_host, bool graphs) {
+    std::vector<SlotResult> out(kSlots);
+    const auto r = runner(graphs);
+    Step step;
+    for (int slot = 0; slot < kSlots; ++slot) {
+      SlotOpen o = opened(slot);
+      // More biases than the device keeps, of no effect.
+      if (on_host) o.sampler.params.logit_bias.resize(cuda::kMaxSampleBiases + 8, {0, 0.0f});
+      std::vector<TokenId> tokens = *o.prompt;
+      tokens.insert(tokens.end(), o.generated.begin(), o.generated.end());
+      step.opens.push_back(std::move(o));
+      add_pages(step, slot);
+      step.slices.push_back(slice(slot, tokens));
+    }
+    r->launch(std::move(step));
+    Step decode;
+    for (int slot = 0; slot < kSlots; ++slot) decode.slices.push_back(slice(slot, {}));
+    for (int i = 0; i < kCount; ++i) {
+      if (i + 1 < kCount) r->launch(decode);
+      const StepResult taken = r->take().value();
+      for (const SlotResult& s : taken.slots) {
+        SlotResult& all = out[static_cast<size_t>(s.slot)];
+        all.tokens.insert(all.tokens.end(), s.tokens.begin(), s.tokens.end());
+        all.logprobs.insert(all.logprobs.end(), s.logprobs.begin(), s.logprobs.end());
+      }
+    }
+    return out;
+  };
+  const auto host = generate_all(true, true), device = generate_all(false, true), plain = generate_all(false, false);
+  for (size_t slot = 0; slot < kSlots; ++slot) {
+    ASSERT_EQ(device[slot].tokens.size(), size_t{kCount});
+    EXPECT_EQ(device[slot].tokens, host[slot].tokens) << "slot " << slot;
+    EXPECT_EQ(plain[slot].tokens, device[slot].tokens) << "slot " << slot << " without graphs";
+    ASSERT_EQ(device[slot].logprobs.size(), slot % 2 == 0 ? 0u : size_t{kCount}) << "slot " << slot;
+    if (device[slot].tokens != host[slot].tokens) continue;
+    for (size_t i = 0; i < device[slot].logprobs.size(); ++i) {
+      const PositionLogprobs &got = device[slot].logprobs[i], &want = host[slot].logprobs[i];
+      EXPECT_NEAR(got.logprob, want.logprob, 1e-4f) << "slot " << slot << " token " << i;
+      ASSERT_EQ(got.top.size(), 7u);
+      for (size_t t = 0; t < got.top.size(); ++t) EXPECT_EQ(got.top[t].token, want.top[t].token);
+      ASSERT_EQ(got.ids.size(), want.ids.size());
+      for (size_t t = 0; t < got.ids.size(); ++t) EXPECT_NEAR(got.ids[t].logprob, want.ids[t].logprob, 1e-3f);
+    }
+  }
+  const auto early = device[6].tokens.begin() + 20;
+  EXPECT_EQ(std::count(device[6].tokens.begin(), early, 5) + std::count(device[6].tokens.begin(), early, 6), 0);
+  EXPECT_GT(std::count(early, device[6].tokens.end(), 5), 0) << "the bias brings the end token once it is allowed";
 }
 
 INSTANTIATE_TEST_SUITE_P(Members, CudaRunnerTest, ::testing::Values("e2b", "e4b", "12b", "26b-a4b", "31b"),

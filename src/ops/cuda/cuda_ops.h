@@ -224,4 +224,47 @@ void softcap_argmax(const Launch& launch, int32_t* argmax, void* logits, int num
                     const int32_t* banned, int num_banned, float* scratch);
 int64_t softcap_argmax_scratch_bytes(int num_rows);
 
+struct TokenBias {
+  int32_t token;
+  float bias;  ///< -infinity: banned
+};
+/// One sequence's part in sample(). Pointers are device memory.
+struct SampleRow {
+  int32_t logits_row;  ///< rows may share one
+  int32_t slot;        ///< entry of last_token
+  int32_t sample;      ///< entry of sampled and results
+  int32_t greedy;      ///< the largest value's lowest index, whatever the next fields say
+  double u;            ///< uniform_at(seed, position)
+  float inverse_temperature;
+  int32_t top_k;       ///< 0: off
+  float top_p;         ///< 1: off
+  float min_p_offset;  ///< temperature * log(min_p): kept values are at most so far below the best; -infinity: off
+  float frequency_penalty, presence_penalty, repetition_penalty;
+  int32_t num_biases;
+  uint16_t* counts;         ///< [V] how often the sequence sampled each token, here counted on; null: no penalties
+  const TokenBias* biases;  ///< by token; added in their order, after the penalties
+  const uint32_t* mask;     ///< [ceil(V / 32)] bit t % 32 of word t / 32: t may be sampled; null: all may
+  const int32_t* ids;       ///< [num_ids] log-probabilities wanted beside the best num_top
+  int32_t num_ids, num_top;
+  int32_t logprobs, unused;  ///< whether results[sample] is written
+};
+inline constexpr int kMaxSampleBiases = 1024;
+inline constexpr int kMaxSampleTop = 32;  ///< num_top
+inline constexpr int kMaxSampleIds = 32;  ///< num_ids
+inline constexpr int kMaxSampleVocab = 262144;
+struct SampleResult {
+  float logprob;
+  int32_t num_top;  ///< as asked, or the finite logits if those are fewer
+  int32_t top_ids[kMaxSampleTop];
+  float top_logprobs[kMaxSampleTop];
+  float id_logprobs[kMaxSampleIds];
+};
+/// SequenceSampler::sample for rows of soft-capped logits [R, V] bf16, which stay as they are. V % 8 == 0, V <=
+/// kMaxSampleVocab. Where a mask allows nothing with a finite logit, its lowest token. last_token[slot] =
+/// sampled[sample] = the token. Sums run in another order than the host's, so the token may differ where u or top_p
+/// lies within 2e-6 of a border. scratch: sample_scratch_bytes(num_rows) or more, zeroed once at start.
+void sample(const Launch& launch, const SampleRow* rows, int num_rows, const void* logits, int vocab,
+            int32_t* last_token, int32_t* sampled, SampleResult* results, void* scratch);
+int64_t sample_scratch_bytes(int max_rows);
+
 }  // namespace carat::cuda
