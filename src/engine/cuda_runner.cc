@@ -67,7 +67,7 @@ class CudaRunnerImpl final : public CudaRunner {
   const CudaBudget& budget() const override { return budget_; }
   void launch(Step step) override;
   Result<StepResult> take() override;
-  bool ready() const override { return !in_flight_.empty() && in_flight_.front().done.done(); }
+  bool ready() const override { return !in_flight_.empty() && staging_done_[in_flight_.front().staging].done(); }
 
   Result<void> init(const ModelConfig& config, std::shared_ptr<const TextWeights> weights, uint64_t seed,
                     const CudaRunnerOptions& options);
@@ -83,7 +83,6 @@ class CudaRunnerImpl final : public CudaRunner {
       int sample;    ///< its number in the step
     };
     std::vector<DeviceToken> device_tokens;
-    cuda::Event done;
   };
   /// Slices of a step turned into rows.
   struct Rows {
@@ -137,7 +136,7 @@ class CudaRunnerImpl final : public CudaRunner {
   cuda::DeviceBuffer workspace_, input_, ids_, last_token_, full_table_, sliding_table_, full_pages_, sliding_pages_,
       copies_;
   cuda::PinnedBuffer input_staging_[kStaging], logits_staging_, host_tokens_, copies_staging_;
-  cuda::Event staging_free_[kStaging];
+  cuda::Event staging_done_[kStaging];
   int full_stride_ = 1, sliding_stride_ = 1;
   int max_logits_ = 0;
   int next_staging_ = 0;
@@ -232,8 +231,8 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
   CARAT_TRY(input_, cuda::DeviceBuffer::allocate(largest.size));
   for (int i = 0; i < kStaging; ++i) {
     CARAT_TRY(input_staging_[i], cuda::PinnedBuffer::allocate(largest.size));
-    CARAT_TRY(staging_free_[i], cuda::Event::create());
-    staging_free_[i].record(stream_);
+    CARAT_TRY(staging_done_[i], cuda::Event::create());
+    staging_done_[i].record(stream_);
   }
   CARAT_TRY(logits_staging_, cuda::PinnedBuffer::allocate(int64_t{2} * max_logits_ * config_.vocab_size));
   CARAT_TRY(host_tokens_, cuda::PinnedBuffer::allocate(int64_t{4} * options.max_slots));
@@ -247,6 +246,7 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
   slots_.resize(static_cast<size_t>(options.max_slots));
   logits_f32_.resize(static_cast<size_t>(config_.vocab_size));
 
+  if (const Error* failure = cuda::device_failure()) return *failure;
   info_.vocab_size = config_.vocab_size;
   info_.max_context = context;
   info_.page_tokens = kPageTokens;
@@ -411,9 +411,8 @@ const cuda::SampleRow* CudaRunnerImpl::run_rows(const Rows& rows, const std::vec
     // for the next.
     enqueue(l, step);
     stream_.synchronize();
-    auto captured = cuda::Graph::capture(stream_, [&] { enqueue(l, step); });
-    CARAT_CHECK(captured.has_value(), captured.has_value() ? "" : captured.error().message);
-    graphs_.emplace(num_rows, std::move(*captured));
+    if (auto captured = cuda::Graph::capture(stream_, [&] { enqueue(l, step); }))
+      graphs_.emplace(num_rows, std::move(captured));
   } else {
     found->second.launch(stream_);
   }
@@ -462,12 +461,12 @@ std::vector<PositionLogprobs> CudaRunnerImpl::prompt_logprobs(const Slice& slice
 
 void CudaRunnerImpl::launch(Step step) {
   // Steps come from the engine's thread, which has not chosen the device yet.
-  CARAT_CHECK(cuda::use_device(options_.device).has_value(), "selecting the GPU");
+  if (auto chosen = cuda::use_device(options_.device); !chosen) cuda::report_failure(std::move(chosen).error());
   apply_slots(step);
   copy_pages(step);
   const int staging = next_staging_;
   next_staging_ = (next_staging_ + 1) % kStaging;
-  staging_free_[staging].synchronize();
+  staging_done_[staging].synchronize();
 
   std::vector<cuda::TableUpdate> updates;
   for (const PageUpdate& u : step.pages) {
@@ -579,11 +578,7 @@ void CudaRunnerImpl::launch(Step step) {
     if (!flight.device_tokens.empty())
       sampler_.send(stream_, rows.device, staging, static_cast<int>(rows.sample_rows.size()));
   }
-  staging_free_[staging].record(stream_);
-  auto done = cuda::Event::create();
-  CARAT_CHECK(done.has_value(), "creating an event");
-  flight.done = std::move(*done);
-  flight.done.record(stream_);
+  staging_done_[staging].record(stream_);
   in_flight_.push_back(std::move(flight));
 }
 
@@ -591,7 +586,8 @@ Result<StepResult> CudaRunnerImpl::take() {
   CARAT_CHECK(!in_flight_.empty(), "take() without a step in flight");
   InFlight flight = std::move(in_flight_.front());
   in_flight_.pop_front();
-  flight.done.synchronize();
+  staging_done_[flight.staging].synchronize();
+  if (const Error* failure = cuda::device_failure()) return *failure;
   for (const auto& token : flight.device_tokens)
     sampler_.read(flight.staging, token.sample, flight.result.slots[token.entry]);
   return std::move(flight.result);

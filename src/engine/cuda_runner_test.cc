@@ -14,6 +14,7 @@
 #include "model/text/cuda_testing.h"
 #include "model/text/text_model_testing.h"
 #include "ops/cuda/cuda_ops.h"
+#include "tensor/cuda/device.h"
 #include "tensor/cuda/gpu_info.h"
 
 namespace carat {
@@ -321,6 +322,39 @@ TEST_P(CudaRunnerTest, TheDeviceSamplesWhatTheHostSamples) {
   EXPECT_EQ(std::count(device[6].tokens.begin(), early, 5) + std::count(device[6].tokens.begin(), early, 6), 0);
   EXPECT_GT(std::count(early, device[6].tokens.end(), 5), 0) << "the bias brings the end token once it is allowed";
 }
+class CudaRunnerFailure : public CudaRunnerTest {
+ protected:
+  /// In a process of its own: a context that has failed stays so. Exits with 0 if all was as it should be.
+  [[noreturn]] void fail_between_steps() {
+    const auto r = runner();
+    const auto tokens = prompt(20, 1);
+    Step step;
+    step.opens = {open(0, tokens)};
+    add_pages(step, 0);
+    step.slices = {slice(0, tokens)};
+    r->launch(step);
+    if (!r->take()) std::exit(2);
+    Step decode;
+    decode.slices = {slice(0, {})};
+    r->launch(decode);  // one step is in flight, or done, when the failure comes
+    const auto stream = cuda::Stream::create().value();
+    cuda::Launch bad;
+    bad.stream = stream.handle();
+    cuda::fill_random(bad, reinterpret_cast<void*>(uintptr_t{256}), 1024, 0, 1, 1);
+    r->launch(decode);
+    auto result = r->take();
+    if (result) result = r->take();
+    if (result) std::exit(3);
+    std::fprintf(stderr, "%s\n", result.error().message.c_str());
+    std::exit(0);
+  }
+};
+
+TEST_P(CudaRunnerFailure, IsReportedByTake) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(fail_between_steps(), ::testing::ExitedWithCode(0), "The GPU has failed: an illegal memory access");
+}
+INSTANTIATE_TEST_SUITE_P(Members, CudaRunnerFailure, ::testing::Values("e2b"));
 
 INSTANTIATE_TEST_SUITE_P(Members, CudaRunnerTest, ::testing::Values("e2b", "e4b", "12b", "26b-a4b", "31b"),
                          [](const auto& param) {

@@ -120,6 +120,7 @@ TEST_P(CudaTextModelTest, LayersMatchTheHosts) {
   });
   model->forward(launch, step, pools[1], pools[0]);
   stream.synchronize();
+  EXPECT_FALSE(cuda::device_failure()) << cuda::device_failure()->message;
 }
 
 INSTANTIATE_TEST_SUITE_P(Members, CudaTextModelTest, ::testing::Values("e2b", "e4b", "12b", "26b-a4b", "31b"),

@@ -37,6 +37,10 @@ class CudaOps : public ::testing::Test {
     stream_.fill(workspace_.data(), 0, workspace_.size());
     launch_.workspace = workspace_.data();
   }
+  void TearDown() override {
+    const Error* failure = device_failure();
+    EXPECT_FALSE(failure) << failure->message;
+  }
   static DeviceBuffer allocate(int64_t bytes) {
     auto b = DeviceBuffer::allocate(bytes);
     CARAT_CHECK(b.has_value(), "no GPU memory");

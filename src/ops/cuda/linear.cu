@@ -84,7 +84,9 @@ struct Plan {
 };
 
 void check(cublasStatus_t rc, const char* what) {
-  CARAT_CHECK(rc == CUBLAS_STATUS_SUCCESS, str_cat("cuBLASLt: ", what, ": status ", static_cast<int>(rc)));
+  if (rc != CUBLAS_STATUS_SUCCESS)
+    report_failure(Error{Errc::kUnavailable, str_cat("The GPU has failed: cuBLASLt answers status ",
+                                                     static_cast<int>(rc), " (", what, ").")});
 }
 
 /// Handle, workspace and plans of one device; shapes repeat, so each is planned once. Calls come from one thread per
@@ -128,7 +130,7 @@ class Planner {
     int found = 0;
     check(l.heuristic(handle_, plan.desc, plan.a, plan.b, plan.c, plan.c, preference, 1, &result, &found),
           "heuristics");
-    CARAT_CHECK(found == 1, str_cat("cuBLASLt has no kernel for T ", t, " N ", n, " K ", k));
+    if (found != 1) check(CUBLAS_STATUS_NOT_SUPPORTED, str_cat("T ", t, " N ", n, " K ", k).c_str());
     plan.algo = result.algo;
     return plan;
   }

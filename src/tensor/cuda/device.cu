@@ -1,12 +1,20 @@
 #include "tensor/cuda/device.h"
 
+#include <optional>
+
 #include "tensor/cuda/cuda_check.h"
 
 namespace carat::cuda {
 
 namespace {
 cudaStream_t stream_of(void* handle) { return static_cast<cudaStream_t>(handle); }
+thread_local std::optional<Error> first_failure;
 }  // namespace
+
+const Error* device_failure() { return first_failure ? &*first_failure : nullptr; }
+void report_failure(Error error) {
+  if (!first_failure) first_failure = std::move(error);
+}
 
 Result<void> use_device(int index) {
   if (const auto rc = cudaSetDevice(index); rc != cudaSuccess) return cuda_error(rc, str_cat("selecting GPU ", index));
@@ -121,20 +129,18 @@ float Event::elapsed_ms(const Event& begin, const Event& end) {
   return ms;
 }
 
-Result<Graph> Graph::capture(const Stream& stream, const std::function<void()>& work) {
-  const auto s = stream_of(stream.handle());
-  if (const auto rc = cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal); rc != cudaSuccess)
-    return cuda_error(rc, "beginning a capture");
-  work();
-  cudaGraph_t graph = nullptr;
-  if (const auto rc = cudaStreamEndCapture(s, &graph); rc != cudaSuccess) return cuda_error(rc, "ending a capture");
-  cudaGraphExec_t exec = nullptr;
-  const auto rc = cudaGraphInstantiate(&exec, graph, 0);
-  cudaGraphDestroy(graph);
-  if (rc != cudaSuccess) return cuda_error(rc, "instantiating a graph");
+Graph Graph::capture(const Stream& stream, const std::function<void()>& work) {
   Graph result;
+  cudaGraph_t graph = nullptr;
+  CARAT_CUDA_CHECK(cudaStreamBeginCapture(stream_of(stream.handle()), cudaStreamCaptureModeThreadLocal));
+  work();
+  CARAT_CUDA_CHECK(cudaStreamEndCapture(stream_of(stream.handle()), &graph));
+  if (device_failure()) return result;
+  cudaGraphExec_t exec = nullptr;
+  CARAT_CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
+  cudaGraphDestroy(graph);
   result.handle_ = exec;
-  return Result<Graph>(std::move(result));
+  return result;
 }
 
 Graph::~Graph() {

@@ -1,7 +1,7 @@
 #pragma once
 // Device memory, streams, events and graphs as move-only handles. No CUDA header shows here; without CUDA code nothing
-// here is linked. Start-up allocation returns Result; once serving, a CUDA error ends the process (its context cannot
-// be trusted).
+// here is linked. Start-up allocation returns Result. Once serving there is nobody to return an error to: see
+// device_failure().
 
 #include <cstdint>
 #include <functional>
@@ -10,6 +10,13 @@
 #include "base/result.h"
 
 namespace carat::cuda {
+
+/// The first error that the calling thread met in a call without a Result (Stream, Event, Graph, kernels), null if
+/// there was none. Such an error does not go away: the device's context is lost, all that is enqueued later fails too,
+/// and what it would have written holds leftovers. So a step goes on to its end and whoever answers for it asks then.
+const Error* device_failure();
+/// Makes `error` the thread's failure, unless there is one already.
+void report_failure(Error error);
 
 /// Chooses the GPU for the calling thread; every thread that uses the device calls it once.
 Result<void> use_device(int index);
@@ -121,8 +128,8 @@ class Event {
 class Graph {
  public:
   Graph() = default;
-  /// Records what `work` enqueues on `stream` (which runs nothing meanwhile).
-  static Result<Graph> capture(const Stream& stream, const std::function<void()>& work);
+  /// Records what `work` enqueues on `stream` (which runs nothing meanwhile). Empty if that failed.
+  static Graph capture(const Stream& stream, const std::function<void()>& work);
   Graph(Graph&& o) noexcept : handle_(std::exchange(o.handle_, nullptr)) {}
   Graph& operator=(Graph&& o) noexcept {
     std::swap(handle_, o.handle_);
