@@ -19,6 +19,8 @@ namespace carat {
 namespace {
 
 constexpr int kPageTokens = CudaTextModel::kPageTokens;
+/// Beside what is planned: the context, libraries' handles and kernels, captured graphs.
+constexpr int64_t kReserveBytes = int64_t{512} << 20;
 constexpr int kStaging = CudaSampler::kSteps;  // step inputs in page-locked memory
 
 /// The arrays of one step in one buffer, cut for its sizes; the same offsets on host and device.
@@ -114,10 +116,14 @@ class CudaRunnerImpl final : public CudaRunner {
     p.table_stride = p.ring = full ? full_stride_ : sliding_stride_;
     return p;
   }
+  Result<void> plan(const ModelConfig& config, const cuda::DeviceLimits& limits, int max_tokens);
+  Result<CudaTextWeights> load(const TextWeights& weights) const;
   void apply_slots(const Step& step);
+  void apply_excess(std::vector<cuda::TableUpdate>& updates, int staging);
   void copy_pages(const Step& step);
   const cuda::SampleRow* run_rows(const Rows& rows, const std::vector<cuda::TableUpdate>& updates, int staging,
                                   bool decode_only);
+  void begin_rows(const InputLayout& layout, int32_t* ids, int64_t tokens, int64_t slots, int num_rows);
   void enqueue(const InputLayout& layout, const CudaStep& step);
   std::vector<PositionLogprobs> prompt_logprobs(const Slice& slice, std::vector<cuda::TableUpdate>& updates,
                                                 int staging);
@@ -127,6 +133,7 @@ class CudaRunnerImpl final : public CudaRunner {
   CudaRunnerOptions options_;
   RunnerInfo info_;
   CudaBudget budget_;
+  PleTable ple_table_ = PleTable::kDevice;
   TextConfig config_;
   cuda::PadIds pads_{};
   int num_sms_ = 132;
@@ -138,7 +145,7 @@ class CudaRunnerImpl final : public CudaRunner {
   cuda::PinnedBuffer input_staging_[kStaging], logits_staging_, host_tokens_, copies_staging_;
   cuda::Event staging_done_[kStaging];
   int full_stride_ = 1, sliding_stride_ = 1;
-  int max_logits_ = 0;
+  int max_logits_ = 0, max_updates_ = 0;
   int next_staging_ = 0;
   std::vector<Slot> slots_;
   std::deque<InFlight> in_flight_;
@@ -169,65 +176,34 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
   num_sms_ = limits.num_sms;
   budget_.total = limits.total_bytes;
   const char* detail = nullptr;
-  cuda::cublaslt_available(&detail);
+  budget_.has_cublaslt = cuda::cublaslt_available(&detail);
   budget_.matmul_library = detail;
   max_logits_ = std::max(64, options.max_slots);
   const int max_tokens = std::max(options.max_step_tokens, max_logits_);
 
-  // Budget before anything is taken.
-  const int64_t allowed = static_cast<int64_t>(static_cast<double>(limits.total_bytes) * options.mem_fraction);
-  budget_.weights = CudaTextWeights::bytes_needed(config_);
-  budget_.workspace = CudaTextModel::workspace_bytes(config_, max_tokens, max_logits_, num_sms_) +
-                      cuda::workspace_bytes(num_sms_) +
-                      CudaSampler::device_bytes(options.max_slots, config_.vocab_size);
-  const int64_t usable =
-      std::min(allowed, limits.free_bytes - (int64_t{512} << 20)) - budget_.weights - budget_.workspace;
-  if (usable < (int64_t{64} << 20))
-    return Error{Errc::kOverloaded,
-                 str_cat("the model does not fit: weights ", budget_.weights >> 20, " MiB and workspace ",
-                         budget_.workspace >> 20, " MiB leave nothing for K/V of the ", allowed >> 20,
-                         " MiB that --mem-fraction-static ", options.mem_fraction, " allows (", limits.free_bytes >> 20,
-                         " MiB of ", limits.total_bytes >> 20, " MiB are free)")};
-
+  CARAT_TRY_VOID(plan(config, limits, max_tokens));
+  const MemoryBudget& memory = budget_.plan;
   CARAT_TRY(stream_, cuda::Stream::create());
-  auto device_weights =
-      weights ? CudaTextWeights::upload(config_, *weights, nullptr) : CudaTextWeights::random(config_, seed);
-  if (!device_weights) return device_weights.error();
-  CARAT_TRY(model_, CudaTextModel::create(config_, std::move(*device_weights), max_tokens, max_logits_, num_sms_));
+  CARAT_TRY(auto device_weights, weights ? load(*weights) : CudaTextWeights::random(config_, seed, ple_table_));
+  budget_.host_bytes = device_weights.host_bytes;
+  CARAT_TRY(model_, CudaTextModel::create(config_, std::move(device_weights), max_tokens, max_logits_, num_sms_));
   CARAT_TRY_VOID(model_->set_banned(options.suppressed_token_ids));
   CARAT_TRY(workspace_, cuda::DeviceBuffer::allocate(cuda::workspace_bytes(num_sms_)));
 
-  // Pools: as many tokens in the sliding pool as in the full one, but no more than all slots can use.
-  const int context = options.max_context > 0 ? std::min(options.max_context, config_.max_position_embeddings)
-                                              : config_.max_position_embeddings;
-  full_stride_ = (context + kPageTokens - 1) / kPageTokens;
-  const int window_pages = config_.sliding_window / kPageTokens + 2;
-  sliding_stride_ = window_pages + (max_tokens + kPageTokens - 1) / kPageTokens + 1;
-  const int64_t full_page = model_->page_bytes(AttentionKind::kFull),
-                sliding_page = model_->page_bytes(AttentionKind::kSliding);
-  int64_t full_pages = usable / (full_page + sliding_page);
-  if (options.max_total_tokens > 0)
-    full_pages = std::min<int64_t>(full_pages, (options.max_total_tokens + kPageTokens - 1) / kPageTokens);
-  // What a pool of sliding pages can use at most; memory that it leaves goes to full pages.
-  const int64_t sliding_most = static_cast<int64_t>(options.max_slots) * window_pages * 2 + sliding_stride_;
-  int64_t sliding_pages = std::min(full_pages, sliding_most);
-  sliding_pages = std::max<int64_t>(sliding_pages, std::min<int64_t>(sliding_stride_, usable / 2 / sliding_page));
-  full_pages = (usable - sliding_pages * sliding_page) / full_page;
-  if (options.max_total_tokens > 0)
-    full_pages = std::min<int64_t>(full_pages, (options.max_total_tokens + kPageTokens - 1) / kPageTokens);
-  full_pages = std::min<int64_t>(full_pages, static_cast<int64_t>(options.max_slots) * full_stride_ + full_stride_);
-  budget_.full_pool = full_pages * full_page;
-  budget_.sliding_pool = sliding_pages * sliding_page;
-  CARAT_TRY(full_pages_, cuda::DeviceBuffer::allocate(budget_.full_pool));
-  CARAT_TRY(sliding_pages_, cuda::DeviceBuffer::allocate(budget_.sliding_pool));
+  full_stride_ = (memory.max_context + kPageTokens - 1) / kPageTokens;
+  sliding_stride_ = config_.sliding_window / kPageTokens + 2 + (max_tokens + kPageTokens - 1) / kPageTokens + 1;
+  CARAT_CHECK_EQ(memory.full_page_bytes, model_->page_bytes(AttentionKind::kFull));
+  CARAT_CHECK_EQ(memory.sliding_page_bytes, model_->page_bytes(AttentionKind::kSliding));
+  CARAT_TRY(full_pages_, cuda::DeviceBuffer::allocate(memory.full_bytes()));
+  CARAT_TRY(sliding_pages_, cuda::DeviceBuffer::allocate(memory.sliding_bytes()));
   CARAT_TRY(full_table_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots * full_stride_));
   CARAT_TRY(sliding_table_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots * sliding_stride_));
   CARAT_TRY(ids_, cuda::DeviceBuffer::allocate(int64_t{4} *
                                                (options.max_step_tokens + 2 * int64_t{max_logits_} + max_tokens)));
   CARAT_TRY(last_token_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots));
   CARAT_TRY_VOID(sampler_.init(options.max_slots, config_.vocab_size, options.suppressed_token_ids, stream_));
-  const InputLayout largest(max_tokens, max_tokens, max_logits_, options.max_slots,
-                            options.max_slots * 4 + 4 * full_stride_ + 4 * max_tokens, options.max_slots);
+  max_updates_ = options.max_slots * 4 + 4 * full_stride_ + 4 * max_tokens;
+  const InputLayout largest(max_tokens, max_tokens, max_logits_, options.max_slots, max_updates_, options.max_slots);
   CARAT_TRY(input_, cuda::DeviceBuffer::allocate(largest.size));
   for (int i = 0; i < kStaging; ++i) {
     CARAT_TRY(input_staging_[i], cuda::PinnedBuffer::allocate(largest.size));
@@ -248,17 +224,57 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
 
   if (const Error* failure = cuda::device_failure()) return *failure;
   info_.vocab_size = config_.vocab_size;
-  info_.max_context = context;
+  info_.max_context = memory.max_context;
   info_.page_tokens = kPageTokens;
   info_.window = config_.sliding_window;
-  info_.num_full_pages = static_cast<int>(full_pages);
-  info_.num_sliding_pages = static_cast<int>(sliding_pages);
+  info_.num_full_pages = memory.num_full_pages;
+  info_.num_sliding_pages = memory.num_sliding_pages;
   info_.max_slots = options.max_slots;
   info_.max_step_tokens = options.max_step_tokens;
   info_.pipeline_depth = 2;
   CARAT_TRY(const auto after, cuda::device_limits());
   budget_.free_after = after.free_bytes;
   return {};
+}
+
+/// Who gets how much, before anything is taken.
+Result<void> CudaRunnerImpl::plan(const ModelConfig& config, const cuda::DeviceLimits& limits, int max_tokens) {
+  MemoryRequest request;
+  request.available_bytes = limits.total_bytes;
+  request.fraction = options_.mem_fraction;
+  request.free_bytes = limits.free_bytes - kReserveBytes;
+  request.workspace_bytes = CudaTextModel::workspace_bytes(config_, max_tokens, max_logits_, num_sms_) +
+                            cuda::workspace_bytes(num_sms_) +
+                            CudaSampler::device_bytes(options_.max_slots, config_.vocab_size);
+  request.max_total_tokens = options_.max_total_tokens;
+  request.max_running = options_.max_slots;
+  request.max_context = options_.max_context;
+  request.max_step_tokens = max_tokens;
+  request.page_tokens = kPageTokens;
+  request.sliding_ratio = options_.sliding_ratio;
+  const auto with = [&](PleTable table) {
+    request.weight_bytes = CudaTextWeights::bytes_needed(config_, table);
+    return plan_memory(config, request);
+  };
+  ple_table_ = options_.ple_table.value_or(PleTable::kDevice);
+  auto planned = with(ple_table_);
+  if (!options_.ple_table && config_.ple_size > 0 && (!planned || !planned->holds_context())) {
+    auto without = with(PleTable::kHost);
+    if (without && (!planned || without->num_full_pages > planned->num_full_pages)) {
+      ple_table_ = PleTable::kHost;
+      planned = std::move(without);
+    }
+  }
+  CARAT_TRY(budget_.plan, std::move(planned));
+  return {};
+}
+
+Result<CudaTextWeights> CudaRunnerImpl::load(const TextWeights& weights) const {
+  const int64_t total = CudaTextWeights::bytes_needed(config_, PleTable::kDevice);
+  const auto progress = [&](int64_t done) {
+    if (options_.load_progress) options_.load_progress(std::min(done, total), total);
+  };
+  return CudaTextWeights::upload(config_, weights, ple_table_, progress);
 }
 
 void CudaRunnerImpl::apply_slots(const Step& step) {
@@ -273,6 +289,23 @@ void CudaRunnerImpl::apply_slots(const Step& step) {
     s.length = open.cached_length;
     s.prompt = open.prompt;
     sampler_.open(open, stream_);
+  }
+}
+
+/// Takes off `updates` what does not fit beside a step's rows: when many long sequences with a known beginning come at
+/// once, or fork.
+void CudaRunnerImpl::apply_excess(std::vector<cuda::TableUpdate>& updates, int staging) {
+  const auto room = static_cast<size_t>(max_updates_);
+  while (updates.size() > room) {
+    const InputLayout l(0, 0, 0, 0, max_updates_, 0);
+    char* const host = input_staging_[staging].as<char>();
+    const int32_t counts[2] = {0, max_updates_};
+    std::memcpy(host + l.counts, counts, sizeof counts);
+    std::memcpy(host + l.table_updates, updates.data(), room * sizeof(cuda::TableUpdate));
+    stream_.copy_to_device(input_.data(), host, l.size);
+    begin_rows(l, ids_.as<int32_t>(), l.tokens, l.slots, 0);
+    stream_.synchronize();  // the staging buffer is used again
+    updates.erase(updates.begin(), updates.begin() + max_updates_);
   }
 }
 
@@ -299,6 +332,15 @@ void CudaRunnerImpl::copy_pages(const Step& step) {
   }
 }
 
+/// Page-table entries, and the ids of rows whose tokens and slots are at these offsets of the device's input buffer.
+void CudaRunnerImpl::begin_rows(const InputLayout& l, int32_t* ids, int64_t tokens, int64_t slots, int num_rows) {
+  char* const base = input_.as<char>();
+  const auto ints = [&](int64_t offset) { return reinterpret_cast<const int32_t*>(base + offset); };
+  cuda::begin_step(make_launch(), ids, ints(tokens), ints(slots), last_token_.as<int32_t>(), num_rows,
+                   full_table_.as<int32_t>(), sliding_table_.as<int32_t>(),
+                   reinterpret_cast<const cuda::TableUpdate*>(base + l.table_updates), ints(l.counts) + 1, pads_);
+}
+
 /// The step's launches, with pointers into the device's input buffer.
 void CudaRunnerImpl::enqueue(const InputLayout& l, const CudaStep& shape) {
   const cuda::Launch launch = make_launch();
@@ -306,9 +348,7 @@ void CudaRunnerImpl::enqueue(const InputLayout& l, const CudaStep& shape) {
   const auto ints = [&](int64_t offset) { return reinterpret_cast<int32_t*>(base + offset); };
   const auto tiles = [&](int64_t offset) { return reinterpret_cast<const cuda::AttentionTile*>(base + offset); };
   const CudaKvPool full = pool(KvPool::kFull), sliding = pool(KvPool::kSliding);
-  cuda::begin_step(launch, ids_.as<int32_t>(), ints(l.tokens), ints(l.slots), last_token_.as<int32_t>(),
-                   shape.all.num_rows, full_table_.as<int32_t>(), sliding_table_.as<int32_t>(),
-                   reinterpret_cast<const cuda::TableUpdate*>(base + l.table_updates), ints(l.counts) + 1, pads_);
+  begin_rows(l, ids_.as<int32_t>(), l.tokens, l.slots, shape.all.num_rows);
   CudaStep step = shape;
   step.all.ids = ids_.as<int32_t>();
   step.all.positions = ints(l.positions);
@@ -319,9 +359,7 @@ void CudaRunnerImpl::enqueue(const InputLayout& l, const CudaStep& shape) {
   if (shape.narrow && shape.num_logits > 0) {
     // The wanted rows' ids: the same rule, so that decode rows find the token sampled last.
     int32_t* up_ids = ids_.as<int32_t>() + options_.max_step_tokens + max_logits_;
-    cuda::begin_step(launch, up_ids, ints(l.up_tokens), ints(l.up_slots), last_token_.as<int32_t>(),
-                     shape.upper.num_rows, full_table_.as<int32_t>(), sliding_table_.as<int32_t>(),
-                     reinterpret_cast<const cuda::TableUpdate*>(base + l.table_updates), ints(l.counts) + 1, pads_);
+    begin_rows(l, up_ids, l.up_tokens, l.up_slots, shape.upper.num_rows);
     step.upper.ids = up_ids;
     step.upper.positions = ints(l.up_positions);
     step.upper.slots = ints(l.up_slots);
@@ -475,6 +513,8 @@ void CudaRunnerImpl::launch(Step step) {
     const int stride = full ? full_stride_ : sliding_stride_;
     updates.push_back({full ? 0 : 1, u.slot * stride + u.logical % stride, u.page, 0});
   }
+
+  apply_excess(updates, staging);
 
   InFlight flight;
   flight.id = step.id;

@@ -1,6 +1,7 @@
 #include "server/runner_factory.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <limits>
 #include <random>
@@ -131,31 +132,65 @@ constexpr int kGpuSlots = 256;
 constexpr double kDefaultGpuFraction = 0.88;
 constexpr int kMinComputeCapability = 90;
 
+/// Says how far loading is, every other second, and how fast it was.
+class LoadLog {
+ public:
+  void hear(int64_t done, int64_t total) {
+    const auto now = Clock::now();
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    if (done < total && now - last_ < std::chrono::seconds(2)) return;
+    last_ = now;
+    char text[128];
+    std::snprintf(text, sizeof text, "%3.0f%% | %.2f of %.2f GB [%.2f s, %.2f GB/s]", 100 * fraction(done, total),
+                  gb(done), gb(total), seconds, gb(done) / std::max(seconds, 1e-6));
+    log_info("Loading safetensors checkpoint: ", text);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static double gb(int64_t bytes) { return static_cast<double>(bytes) * 1e-9; }
+  static double fraction(int64_t done, int64_t total) { return static_cast<double>(done) / static_cast<double>(total); }
+
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point last_ = start_;
+};
+
+void log_gpu_memory(int gpu, const CudaBudget& budget) {
+  log_info("GPU ", gpu, " ", budget.plan.describe(), "; ", format_gib(budget.free_after), " of ",
+           format_gib(budget.total), " left. Large products: ", budget.matmul_library, ".");
+  if (!budget.has_cublaslt)
+    log_warning("Without cuBLASLt our own kernels compute the large products, and prompts take several times as long.");
+  if (budget.host_bytes > 0)
+    log_info("The per-layer embeddings (", format_gib(budget.host_bytes),
+             ") stay in host memory, since beside them the GPU would not hold a sequence of ", budget.plan.max_context,
+             " tokens.");
+  if (!budget.plan.holds_context())
+    log_warning("A sequence can have at most ", budget.plan.max_total_tokens(), " tokens here, the context is ",
+                budget.plan.max_context,
+                ". More room for long ones: a lower --max-running-requests or --swa-full-tokens-ratio, or a higher "
+                "--mem-fraction-static or --max-total-tokens.");
+}
+
 Result<RunnerPlan> make_gpu(const ServerOptions& options, int gpu, const LoadedModel& model) {
+  LoadLog load_log;
   CudaRunnerOptions cuda;
   cuda.device = gpu;
   cuda.mem_fraction = options.mem_fraction_static.value_or(kDefaultGpuFraction);
   cuda.max_total_tokens = options.max_total_tokens.value_or(0);
+  cuda.sliding_ratio = options.swa_full_tokens_ratio;
   cuda.max_slots = options.max_running_requests.value_or(kGpuSlots);
   cuda.max_step_tokens = std::min(options.max_prefill_tokens, kGpuStepTokens) + cuda.max_slots;
   cuda.max_context = model.context_length;
   cuda.graphs = options.decode_graphs;
   cuda.suppressed_token_ids = model.config.generation.suppress_token_ids;
+  cuda.load_progress = [&](int64_t done, int64_t total) { load_log.hear(done, total); };
   CARAT_TRY(auto runner, CudaRunner::create(model.config, model.weights, weight_seed(options), cuda));
   const CudaBudget& budget = runner->budget();
-  const auto gib = [](int64_t bytes) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.2f", static_cast<double>(bytes) / (1 << 30));
-    return std::string(text);
-  };
-  log_info("GPU ", gpu, " memory: weights ", gib(budget.weights), " GB, workspace ", gib(budget.workspace),
-           " GB, K/V pool of full layers ", gib(budget.full_pool), " GB, of sliding layers ", gib(budget.sliding_pool),
-           " GB, left ", gib(budget.free_after), " of ", gib(budget.total),
-           " GB. Large products: ", budget.matmul_library, ".");
+  log_gpu_memory(gpu, budget);
   RunnerPlan plan;
   plan.on_gpu = true;
   plan.max_step_tokens = cuda.max_step_tokens;
-  plan.kv_bytes = budget.full_pool + budget.sliding_pool;
+  plan.kv_bytes = budget.plan.full_bytes() + budget.plan.sliding_bytes();
   plan.available_bytes = budget.free_after;
   plan.runner = std::move(runner);
   return plan;

@@ -29,6 +29,10 @@ struct LayerWeights {
   ConstTensorView pre_feedforward_layernorm_2, post_feedforward_layernorm_1, post_feedforward_layernorm_2;
 };
 
+/// Where a device's copy of the table of per-layer embeddings lies: half of the small models' bytes, of which a token
+/// needs one row. kHost: in host memory that the device reads across the link.
+enum class PleTable { kDevice, kHost };
+
 struct TextWeights {
   ConstTensorView embed_tokens;                // [V, H]
   ConstTensorView embed_tokens_per_layer;      // [Vp, L * P]

@@ -50,8 +50,9 @@ TEST_P(CudaTextModelTest, LayersMatchTheHosts) {
 
   const auto limits = cuda::device_limits().value();
   auto stream = cuda::Stream::create().value();
-  auto model = CudaTextModel::create(config->text, CudaTextWeights::upload(config->text, *weights, nullptr).value(),
-                                     128, 128, limits.num_sms)
+  auto model = CudaTextModel::create(
+                   config->text, CudaTextWeights::upload(config->text, *weights, PleTable::kDevice, nullptr).value(),
+                   128, 128, limits.num_sms)
                    .value();
   const auto workspace = cuda::DeviceBuffer::allocate(cuda::workspace_bytes(limits.num_sms)).value();
   stream.fill(workspace.data(), 0, workspace.size());

@@ -1,11 +1,19 @@
 #include "model/text/cuda_weights.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <memory>
+#include <numeric>
+#include <span>
 #include <string_view>
+#include <thread>
+#include <utility>
 
 #include "base/str.h"
 #include "ops/cuda/cuda_ops.h"
+#include "weights/read_pieces.h"
 
 namespace carat {
 
@@ -13,7 +21,11 @@ namespace {
 
 constexpr int64_t kAlign = 256;
 constexpr int64_t kGroup = 8;  // rows of gate, then as many of up
-constexpr int64_t kStagingBytes = int64_t{32} << 20;
+// Page-locked memory while loading: enough that readers, copies and slots in between never wait for each other.
+constexpr int64_t kSlotBytes = int64_t{8} << 20;
+constexpr int kNumSlots = 16;
+/// A core copies about 10 GB/s out of the page cache, the link takes 25 (fourth generation) to 55 (fifth).
+constexpr unsigned kMaxReaders = 8;
 
 /// One tensor on the device: where its pointer goes, its size, what it is made of, and how random values for it are
 /// distributed.
@@ -24,7 +36,8 @@ struct Item {
       parts;  // concatenated; for `interleaved` gate and up, or one [E, 2F, K] with gate rows first
   bool interleaved = false;
   float mean = 0, deviation = 0;
-  char* device = nullptr;  // where it lies, once allocated
+  char* device = nullptr;     // where it lies, once allocated, as the device sees it
+  std::byte* host = nullptr;  // the same as the host sees it, if it is in page-locked host memory
 };
 
 /// Every tensor of the decoder. `source` may be null (then `parts` stay empty).
@@ -33,8 +46,8 @@ std::vector<Item> list_items(const TextConfig& config, const TextWeights* source
   const int64_t h = config.hidden_size;
   const auto add = [&](const void** target, int64_t count, std::vector<ConstTensorView> parts, float mean,
                        float deviation) {
-    items.push_back(
-        {target, count, source ? std::move(parts) : std::vector<ConstTensorView>{}, false, mean, deviation, nullptr});
+    items.push_back({target, count, source ? std::move(parts) : std::vector<ConstTensorView>{}, false, mean, deviation,
+                     nullptr, nullptr});
   };
   const auto norm = [&](const void** target, int64_t count, const ConstTensorView& part) {
     add(target, count, {part}, 1.0f, 0.1f);
@@ -100,7 +113,8 @@ std::vector<Item> list_items(const TextConfig& config, const TextWeights* source
 
 int64_t padded_bytes(const Item& item) { return (2 * item.count + kAlign - 1) / kAlign * kAlign; }
 
-Result<CudaTextWeights> allocate(const TextConfig& config, const TextWeights* source, std::vector<Item>& items) {
+Result<CudaTextWeights> allocate(const TextConfig& config, const TextWeights* source, PleTable ple_table,
+                                 std::vector<Item>& items) {
   for (const LayerConfig& c : config.layers)
     if (c.intermediate_size % kGroup != 0 || config.hidden_size % 16 != 0 || c.intermediate_size % 16 != 0 ||
         (c.head_dim != 256 && c.head_dim != 512))
@@ -111,122 +125,174 @@ Result<CudaTextWeights> allocate(const TextConfig& config, const TextWeights* so
   CudaTextWeights weights;
   weights.layers.assign(static_cast<size_t>(config.num_layers), CudaLayerWeights{});
   items = list_items(config, source, weights);
-  for (const Item& item : items) weights.size_bytes += padded_bytes(item);
+  const auto in_host_memory = [&](const Item& item) {
+    return ple_table == PleTable::kHost && item.target == &weights.embed_tokens_per_layer;
+  };
+  for (const Item& item : items) (in_host_memory(item) ? weights.host_bytes : weights.size_bytes) += padded_bytes(item);
   CARAT_TRY(weights.memory, cuda::DeviceBuffer::allocate(weights.size_bytes));
+  CARAT_TRY(weights.host_memory, cuda::PinnedBuffer::allocate(weights.host_bytes));
   auto* at = weights.memory.as<char>();
   for (Item& item : items) {
-    *item.target = item.device = at;
+    if (in_host_memory(item)) {
+      item.host = weights.host_memory.as<std::byte>();
+      item.device = static_cast<char*>(weights.host_memory.device_data());
+    } else {
+      item.device = at;
+      at += padded_bytes(item);
+    }
+    *item.target = item.device;
     item.target = nullptr;  // `weights` moves
-    at += padded_bytes(item);
   }
   return weights;
 }
 
-/// Streams host rows to the device through two page-locked halves.
-class Uploader {
+/// Where a piece of a file goes: rows of `width` bytes, `pitch` apart.
+struct Destination {
+  char* device;
+  int64_t width, pitch;
+};
+
+/// The pieces that make up an item, each as large as a slot takes, and where they go.
+class Cutter {
  public:
-  static Result<Uploader> create() {
-    Uploader u;
-    CARAT_TRY(u.stream_, cuda::Stream::create());
-    for (int i = 0; i < 2; ++i) {
-      CARAT_TRY(u.staging_[i], cuda::PinnedBuffer::allocate(kStagingBytes));
-      CARAT_TRY(u.free_[i], cuda::Event::create());
-      u.free_[i].record(u.stream_);
-    }
-    return u;
-  }
-  /// `bytes` from host memory to `device`.
-  void copy(void* device, const void* host, int64_t bytes) {
-    for (int64_t done = 0; done < bytes;) {
-      const int64_t n = std::min(kStagingBytes, bytes - done);
-      std::memcpy(begin_half(), static_cast<const char*>(host) + done, static_cast<size_t>(n));
-      send(static_cast<char*>(device) + done, n);
-      done += n;
-    }
-  }
-  /// Groups of kGroup rows of gate and up in turn; `rows` of each.
-  void copy_interleaved(void* device, const void* gate, const void* up, int64_t rows, int64_t row_bytes) {
-    const int64_t group_bytes = kGroup * row_bytes;
-    const int64_t per_half = std::max<int64_t>(1, kStagingBytes / (2 * group_bytes));
-    CARAT_CHECK(2 * group_bytes <= kStagingBytes, "a group of rows does not fit the staging buffer");
-    for (int64_t g = 0; g < rows / kGroup;) {
-      const int64_t n = std::min(per_half, rows / kGroup - g);
-      auto* half = static_cast<char*>(begin_half());
-      for (int64_t i = 0; i < n; ++i) {
-        std::memcpy(half + 2 * i * group_bytes, static_cast<const char*>(gate) + (g + i) * group_bytes,
-                    static_cast<size_t>(group_bytes));
-        std::memcpy(half + (2 * i + 1) * group_bytes, static_cast<const char*>(up) + (g + i) * group_bytes,
-                    static_cast<size_t>(group_bytes));
+  explicit Cutter(const TextWeights& source) : source_(source) {}
+
+  void cut(const Item& item) {
+    for (const ConstTensorView& part : item.parts)
+      CARAT_CHECK(part && part.contiguous(), "a tensor to upload is missing");
+    if (item.host) return read_to_host(item);
+    char* at = item.device;
+    if (!item.interleaved) {
+      for (const ConstTensorView& part : item.parts) {
+        cut(part, 0, part.size_bytes(), {at, 1, 1});
+        at += part.size_bytes();
       }
-      send(static_cast<char*>(device) + 2 * g * group_bytes, 2 * n * group_bytes);
-      g += n;
+      return;
+    }
+    if (item.parts.size() == 2) {
+      const int64_t group = kGroup * 2 * item.parts[0].dim(1);
+      cut(item.parts[0], 0, item.parts[0].size_bytes(), {at, group, 2 * group});
+      cut(item.parts[1], 0, item.parts[1].size_bytes(), {at + group, group, 2 * group});
+      return;
+    }
+    const ConstTensorView& all = item.parts[0];  // [E, 2F, K]
+    const int64_t half = all.dim(1) / 2 * 2 * all.dim(2), group = kGroup * 2 * all.dim(2);
+    for (int64_t e = 0; e < all.dim(0); ++e, at += 2 * half) {
+      cut(all, 2 * e * half, half, {at, group, 2 * group});
+      cut(all, (2 * e + 1) * half, half, {at + group, group, 2 * group});
     }
   }
-  void finish() { stream_.synchronize(); }
+
+  /// In the order of the files, so that disks read forward.
+  void sort() {
+    std::vector<size_t> order(pieces_.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return std::pair(pieces_[a].file, pieces_[a].offset) < std::pair(pieces_[b].file, pieces_[b].offset);
+    });
+    std::vector<Piece> pieces;
+    std::vector<Destination> destinations;
+    for (const size_t i : order) {
+      pieces.push_back(pieces_[i]);
+      destinations.push_back(destinations_[i]);
+    }
+    pieces_ = std::move(pieces);
+    destinations_ = std::move(destinations);
+  }
+
+  const std::vector<Piece>& pieces() const { return pieces_; }
+  const std::vector<Destination>& destinations() const { return destinations_; }
 
  private:
-  void* begin_half() {
-    half_ = 1 - half_;
-    free_[half_].synchronize();
-    return staging_[half_].data();
+  void cut(const ConstTensorView& view, int64_t offset, int64_t size, Destination to) {
+    const int64_t most = kSlotBytes / to.width * to.width;
+    CARAT_CHECK(most > 0 && size % to.width == 0, "whole rows go through a slot");
+    for (int64_t done = 0; done < size; done += most) {
+      const int64_t n = std::min(most, size - done);
+      pieces_.push_back(find_piece(source_, view, offset + done, n));
+      destinations_.push_back({to.device + done / to.width * to.pitch, to.width, to.pitch});
+    }
   }
-  void send(void* device, int64_t bytes) {
-    stream_.copy_to_device(device, staging_[half_].data(), bytes);
-    free_[half_].record(stream_);
+  void read_to_host(const Item& item) {
+    const ConstTensorView& table = item.parts[0];
+    for (int64_t done = 0; done < table.size_bytes(); done += kSlotBytes) {
+      pieces_.push_back(find_piece(source_, table, done, std::min(kSlotBytes, table.size_bytes() - done)));
+      pieces_.back().target = item.host + done;
+      destinations_.push_back({});
+    }
   }
+
+  const TextWeights& source_;
+  std::vector<Piece> pieces_;
+  std::vector<Destination> destinations_;
+};
+
+/// Page-locked slots, emptied by asynchronous copies that also lay rows out as the kernels want them.
+class DeviceSink final : public PieceSink {
+ public:
+  static Result<std::unique_ptr<DeviceSink>> create(std::vector<Destination> destinations,
+                                                    std::span<const Piece> pieces) {
+    auto sink = std::unique_ptr<DeviceSink>(new DeviceSink(std::move(destinations), pieces));
+    CARAT_TRY(sink->stream_, cuda::Stream::create());
+    CARAT_TRY(sink->memory_, cuda::PinnedBuffer::allocate(kNumSlots * kSlotBytes));
+    for (auto& event : sink->sent_) {
+      CARAT_TRY(event, cuda::Event::create());
+    }
+    return sink;
+  }
+  int num_slots() const override { return kNumSlots; }
+  std::byte* slot(int slot) override { return memory_.as<std::byte>() + slot * kSlotBytes; }
+  void send(int slot, size_t index) override {
+    const Destination& to = destinations_[index];
+    const int64_t size = pieces_[index].size;
+    if (to.width == to.pitch)
+      stream_.copy_to_device(to.device, this->slot(slot), size);
+    else
+      stream_.copy_rows_to_device(to.device, to.pitch, this->slot(slot), to.width, size / to.width);
+    sent_[static_cast<size_t>(slot)].record(stream_);
+  }
+  void wait(int slot) override { sent_[static_cast<size_t>(slot)].synchronize(); }
+
+ private:
+  DeviceSink(std::vector<Destination> destinations, std::span<const Piece> pieces)
+      : destinations_(std::move(destinations)), pieces_(pieces) {}
+
+  const std::vector<Destination> destinations_;
+  const std::span<const Piece> pieces_;
   cuda::Stream stream_;
-  cuda::PinnedBuffer staging_[2];
-  cuda::Event free_[2];
-  int half_ = 0;
+  cuda::PinnedBuffer memory_;
+  std::array<cuda::Event, kNumSlots> sent_;
 };
 
 }  // namespace
 
-int64_t CudaTextWeights::bytes_needed(const TextConfig& config) {
+int64_t CudaTextWeights::bytes_needed(const TextConfig& config, PleTable ple_table) {
   CudaTextWeights nowhere;
   nowhere.layers.assign(static_cast<size_t>(config.num_layers), CudaLayerWeights{});
   int64_t bytes = 0;
-  for (const Item& item : list_items(config, nullptr, nowhere)) bytes += padded_bytes(item);
+  for (const Item& item : list_items(config, nullptr, nowhere))
+    if (ple_table == PleTable::kDevice || item.target != &nowhere.embed_tokens_per_layer) bytes += padded_bytes(item);
   return bytes;
 }
 
-Result<CudaTextWeights> CudaTextWeights::upload(const TextConfig& config, const TextWeights& source,
+Result<CudaTextWeights> CudaTextWeights::upload(const TextConfig& config, const TextWeights& source, PleTable ple_table,
                                                 const std::function<void(int64_t)>& progress) {
   std::vector<Item> items;
-  CARAT_TRY(auto weights, allocate(config, &source, items));
-  CARAT_TRY(auto uploader, Uploader::create());
-  int64_t done = 0;
-  for (const Item& item : items) {
-    char* at = item.device;
-    for (const ConstTensorView& part : item.parts)
-      CARAT_CHECK(part && part.contiguous(), "a tensor to upload is missing");
-    if (!item.interleaved) {
-      for (const ConstTensorView& part : item.parts) {
-        uploader.copy(at, part.data, part.size_bytes());
-        at += part.size_bytes();
-      }
-    } else if (item.parts.size() == 2) {
-      uploader.copy_interleaved(at, item.parts[0].data, item.parts[1].data, item.parts[0].dim(0),
-                                2 * item.parts[0].dim(1));
-    } else {
-      const ConstTensorView& all = item.parts[0];  // [E, 2F, K]
-      const int64_t f = all.dim(1) / 2, row_bytes = 2 * all.dim(2);
-      for (int64_t e = 0; e < all.dim(0); ++e) {
-        const char* gate = static_cast<const char*>(all.data) + e * 2 * f * row_bytes;
-        uploader.copy_interleaved(at + e * 2 * f * row_bytes, gate, gate + f * row_bytes, f, row_bytes);
-      }
-    }
-    done += 2 * item.count;
-    if (progress) progress(done);
-  }
-  uploader.finish();
+  CARAT_TRY(auto weights, allocate(config, &source, ple_table, items));
+  Cutter cutter(source);
+  for (const Item& item : items) cutter.cut(item);
+  cutter.sort();
+  CARAT_TRY(const auto sink, DeviceSink::create(cutter.destinations(), cutter.pieces()));
+  const int num_threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, kMaxReaders));
+  CARAT_TRY_VOID(read_pieces(cutter.pieces(), num_threads, *sink, progress));
+  if (const Error* failure = cuda::device_failure()) return *failure;
   for (size_t i = 0; i < weights.layers.size(); ++i) weights.layers[i].layer_scalar = source.layers[i].layer_scalar;
   return weights;
 }
 
-Result<CudaTextWeights> CudaTextWeights::random(const TextConfig& config, uint64_t seed) {
+Result<CudaTextWeights> CudaTextWeights::random(const TextConfig& config, uint64_t seed, PleTable ple_table) {
   std::vector<Item> items;
-  CARAT_TRY(auto weights, allocate(config, nullptr, items));
+  CARAT_TRY(auto weights, allocate(config, nullptr, ple_table, items));
   CARAT_TRY(const auto stream, cuda::Stream::create());
   cuda::Launch launch;
   launch.stream = stream.handle();

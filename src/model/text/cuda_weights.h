@@ -34,17 +34,20 @@ struct CudaTextWeights {
   const void* per_layer_projection_norm = nullptr;
   const void* norm = nullptr;
   std::vector<CudaLayerWeights> layers;
-  int64_t size_bytes = 0;
+  int64_t size_bytes = 0;  ///< on the device
+  int64_t host_bytes = 0;  ///< in page-locked host memory, which kernels read across the link
   cuda::DeviceBuffer memory;
+  cuda::PinnedBuffer host_memory;
 
   /// Bytes that the weights of `config` take on a device.
-  static int64_t bytes_needed(const TextConfig& config);
-  /// Copies through page-locked staging, reading the mapped file as it goes. `progress` (may be null) hears of the
-  /// bytes done. Errors: kOverloaded if the memory is not there.
-  static Result<CudaTextWeights> upload(const TextConfig& config, const TextWeights& weights,
-                                        const std::function<void(int64_t)>& progress);
+  static int64_t bytes_needed(const TextConfig& config, PleTable ple_table);
+  /// Reads the files with several threads into page-locked memory (128 MiB) and copies from there meanwhile, at the
+  /// speed of the link or of the files. `progress` (may be null) hears of the bytes done. Errors: kOverloaded if the
+  /// memory is not there; kIo naming a file that cannot be read any more.
+  static Result<CudaTextWeights> upload(const TextConfig& config, const TextWeights& weights, PleTable ple_table,
+                                        const std::function<void(int64_t bytes_done)>& progress);
   /// Seeded random weights, filled on the device: the laws of make_dummy_text_weights, other values.
-  static Result<CudaTextWeights> random(const TextConfig& config, uint64_t seed);
+  static Result<CudaTextWeights> random(const TextConfig& config, uint64_t seed, PleTable ple_table);
 };
 
 }  // namespace carat

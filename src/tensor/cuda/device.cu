@@ -86,6 +86,11 @@ void Stream::synchronize() const { CARAT_CUDA_CHECK(cudaStreamSynchronize(stream
 void Stream::copy_to_device(void* device, const void* host, int64_t n) const {
   CARAT_CUDA_CHECK(cudaMemcpyAsync(device, host, static_cast<size_t>(n), cudaMemcpyHostToDevice, stream_of(handle_)));
 }
+void Stream::copy_rows_to_device(void* device, int64_t pitch, const void* host, int64_t width, int64_t num_rows) const {
+  const auto w = static_cast<size_t>(width);
+  CARAT_CUDA_CHECK(cudaMemcpy2DAsync(device, static_cast<size_t>(pitch), host, w, w, static_cast<size_t>(num_rows),
+                                     cudaMemcpyHostToDevice, stream_of(handle_)));
+}
 void Stream::copy_to_host(void* host, const void* device, int64_t n) const {
   CARAT_CUDA_CHECK(cudaMemcpyAsync(host, device, static_cast<size_t>(n), cudaMemcpyDeviceToHost, stream_of(handle_)));
 }

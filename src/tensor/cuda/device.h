@@ -96,6 +96,8 @@ class Stream {
   void* handle() const { return handle_; }
   void synchronize() const;
   void copy_to_device(void* device, const void* host, int64_t size_bytes) const;  ///< asynchronous if `host` is pinned
+  /// Rows of `width` bytes that lie one after the other on the host and `pitch` bytes apart on the device.
+  void copy_rows_to_device(void* device, int64_t pitch, const void* host, int64_t width, int64_t num_rows) const;
   void copy_to_host(void* host, const void* device, int64_t size_bytes) const;
   void copy_on_device(void* to, const void* from, int64_t size_bytes) const;
   void fill(void* device, uint8_t value, int64_t size_bytes) const;
