@@ -4,11 +4,14 @@
 #include "engine/cuda_runner.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <random>
+#include <utility>
 
 #include "base/str.h"
 #include "model/text/cuda_testing.h"
@@ -115,11 +118,41 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
     EXPECT_TRUE(r.take());
     return out;
   }
+  /// The same as generate() for a prompt of any length: pages come with each chunk, and sliding pages are used again as
+  /// soon as the window has passed them, as the engine does it.
+  std::vector<TokenId> generate_long(Runner& r, const std::vector<TokenId>& tokens, int chunk, int count) {
+    const int length = static_cast<int>(tokens.size());
+    const int ring = (config_.text.sliding_window + chunk) / kPageTokens + 2;
+    int pages = 0;
+    const auto add_pages_to = [&](Step& step, int end) {
+      for (; pages * kPageTokens < end; ++pages) {
+        step.pages.push_back({0, KvPool::kFull, pages, pages});
+        step.pages.push_back({0, KvPool::kSliding, pages, pages % ring});
+      }
+    };
+    Step step;
+    step.opens = {open(0, tokens)};
+    for (int at = 0; at < length; at += chunk) {
+      const int end = std::min(length, at + chunk);
+      add_pages_to(step, end);
+      step.slices = {slice(0, {tokens.begin() + at, tokens.begin() + end}, end == length)};
+      r.launch(std::exchange(step, {}));
+      if (end < length) static_cast<void>(r.take().value());
+    }
+    std::vector<TokenId> out = {r.take()->slots.at(0).tokens.at(0)};
+    while (static_cast<int>(out.size()) < count) {
+      add_pages_to(step, length + static_cast<int>(out.size()));
+      step.slices = {slice(0, {})};
+      r.launch(std::exchange(step, {}));
+      out.push_back(r.take()->slots.at(0).tokens.at(0));
+    }
+    return out;
+  }
   /// Fails if a token was clearly not the best by the host's model, given everything before it.
   void expect_greedy(const std::vector<TokenId>& tokens, const std::vector<TokenId>& generated,
                      const std::string& what) {
     TextModelDriver::Options o;
-    o.max_length = kMaxLength;
+    o.max_length = static_cast<int>(tokens.size() + generated.size()) + kPageTokens;
     o.num_threads = 2;
     TextModelDriver driver(config_, weights_, o);
     auto logits = driver.prefill(tokens, 512);
@@ -322,6 +355,90 @@ TEST_P(CudaRunnerTest, TheDeviceSamplesWhatTheHostSamples) {
   EXPECT_EQ(std::count(device[6].tokens.begin(), early, 5) + std::count(device[6].tokens.begin(), early, 6), 0);
   EXPECT_GT(std::count(early, device[6].tokens.end(), 5), 0) << "the bias brings the end token once it is allowed";
 }
+
+TEST_P(CudaRunnerTest, LongContextsUseSlidingPagesAgain) {
+  const auto tokens = prompt(3000, 11);
+  for (const int chunk : {256, 200}) {
+    const auto r = runner();
+    expect_greedy(tokens, generate_long(*r, tokens, chunk, 12),
+                  str_cat(GetParam(), " long prompt in chunks of ", chunk));
+  }
+}
+
+TEST_P(CudaRunnerTest, WeightsFromFilesAreThoseFromMemory) {
+  const auto folder = std::filesystem::temp_directory_path() / str_cat("carat_cuda_runner_", GetParam(), "_", getpid());
+  const auto in_memory = weights_;
+  ASSERT_TRUE(write_checkpoint(folder, config_, *in_memory, 3'000'000));
+  const auto from_files = load_text_weights(folder, config_);
+  ASSERT_TRUE(from_files) << from_files.error().message;
+  const auto tokens = prompt(100, 12);
+  const auto expected = generate(*runner(), 0, tokens, 256, 16);
+  weights_ = *from_files;
+  EXPECT_EQ(generate(*runner(), 0, tokens, 256, 16), expected);
+
+  // A file that is shortened between opening and reading is an error with its name.
+  const auto& file = (*from_files)->files.back();
+  std::filesystem::resize_file(file.path, 1000);
+  CudaRunnerOptions o;
+  o.max_total_tokens = kMaxLength;
+  const auto r = CudaRunner::create(config_, weights_, 0, o);
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::kIo);
+  EXPECT_NE(r.error().message.find(file.path.string()), std::string::npos) << r.error().message;
+  std::filesystem::remove_all(folder);
+}
+
+TEST_P(CudaRunnerTest, MorePageTableEntriesThanAStepCarries) {
+  const auto tokens = prompt(70, 5);
+  const auto expected = generate(*runner(), 0, tokens, 256, 4);
+  const auto r = runner();
+  Step step;
+  step.opens = {open(0, tokens)};
+  add_pages(step, 0);
+  // Another slot's, over and over: thousands of entries come first, the ones that count come last.
+  const auto wanted = std::exchange(step.pages, {});
+  for (int i = 0; i < 100'000; ++i) step.pages.push_back({1, KvPool::kFull, i % kPages, 40});
+  step.pages.insert(step.pages.end(), wanted.begin(), wanted.end());
+  step.slices = {slice(0, tokens)};
+  r->launch(step);
+  std::vector<TokenId> out = {r->take()->slots.at(0).tokens.at(0)};
+  Step decode;
+  decode.slices = {slice(0, {})};
+  while (out.size() < expected.size()) {
+    r->launch(decode);
+    out.push_back(r->take()->slots.at(0).tokens.at(0));
+  }
+  EXPECT_EQ(out, expected);
+}
+
+TEST_P(CudaRunnerTest, APerLayerTableInHostMemoryChangesNothing) {
+  if (config_.text.ple_size == 0) GTEST_SKIP() << "this member has no per-layer embeddings";
+  const auto tokens = prompt(100, 6);
+  CudaRunnerOptions o;
+  o.max_slots = 16;
+  o.max_step_tokens = 256;
+  o.max_total_tokens = 16 * kMaxLength;
+  std::vector<TokenId> out[2];
+  for (const PleTable table : {PleTable::kDevice, PleTable::kHost}) {
+    o.ple_table = table;
+    const auto r = CudaRunner::create(config_, weights_, 0, o);
+    ASSERT_TRUE(r) << r.error().message;
+    EXPECT_EQ((*r)->budget().host_bytes > 0, table == PleTable::kHost);
+    next_full_ = next_sliding_ = 0;
+    out[table == PleTable::kHost] = generate(**r, 0, tokens, 64, 16);
+  }
+  EXPECT_EQ(out[0], out[1]);
+}
+
+TEST_P(CudaRunnerTest, WhatDoesNotFitIsRefusedWithNumbersAndFlags) {
+  CudaRunnerOptions o;
+  o.max_total_tokens = int64_t{1} << 40;
+  const auto r = CudaRunner::create(config_, weights_, 0, o);
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::kOverloaded);
+  EXPECT_NE(r.error().message.find("--max-total-tokens"), std::string::npos) << r.error().message;
+}
+
 class CudaRunnerFailure : public CudaRunnerTest {
  protected:
   /// In a process of its own: a context that has failed stays so. Exits with 0 if all was as it should be.
