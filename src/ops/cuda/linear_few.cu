@@ -27,8 +27,6 @@ constexpr int kSumSlots = 4;  // tiles of 8 rows whose sums wait for the writing
 constexpr int kTile = kRows * kFewTokens;
 constexpr int kSumBytes = kSumSlots * kWarps * kTile * 4;
 constexpr int kMaxSmem = 226 * 1024;
-// A block with little to load starts beside the one before it if both fit; one with much to load needs a deep ring.
-constexpr int kSmallShare = 400 * 1024, kSmallRing = 125 * 1024;
 // Rows lie 64 bytes off a multiple of 128 apart: eight lanes that read 16 bytes each of two rows meet no bank twice.
 constexpr int pitch_of(int k) { return (2 * k + 127) / 128 * 128 + 64; }
 
@@ -306,9 +304,7 @@ void linear_few(const Launch& launch, const FewParams& f) {
   CARAT_CHECK(blocks >= f.num_tokens, "linear_few: fewer rows than tokens");
   const int most_rows = (units + blocks - 1) / blocks * p.unit;
   const int fixed = smem_without_ring(f.num_tokens, f.k), stage = kRows * p.pitch + 16;
-  const int ring = 2 * most_rows * f.k <= kSmallShare ? kSmallRing : kMaxSmem;
-  p.stages =
-      std::min({(most_rows + kRows - 1) / kRows * p.pieces, std::max(3, ring / stage), (kMaxSmem - fixed) / stage});
+  p.stages = std::min((most_rows + kRows - 1) / kRows * p.pieces, (kMaxSmem - fixed) / stage);
   const int bytes = fixed + p.stages * stage;
   switch (f.epilogue) {
     case Epilogue::kBf16:
