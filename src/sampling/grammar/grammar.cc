@@ -47,7 +47,8 @@ int64_t Grammar::memory_bytes() const { return static_cast<int64_t>(impl_->compi
 struct GrammarMatcher::Impl {
   explicit Impl(const Grammar& g) : grammar(g), matcher(g.impl().compiled) {}
 
-  /// Calls `f`, which advances or asks the matcher, and minds how long it took.
+  /// Calls `f`, which advances the matcher, and minds how long it took: there ambiguity shows. (The first mask of a
+  /// state may take tens of milliseconds in a grammar that is not ambiguous at all.)
   template <class F>
   auto timed(const F& f) {
     const double start = thread_seconds();
@@ -86,7 +87,7 @@ void GrammarMatcher::fill_mask(std::span<uint32_t> mask) {
   tensor.ndim = 1;
   tensor.dtype = {kDLInt, 32, 1};
   tensor.shape = &shape;
-  const auto filled = impl_->timed([&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
+  const auto filled = grammar_try([&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
   if (!filled) std::ranges::fill(mask, 0u);
   mask_cut(mask, impl_->grammar.impl().vocab_size);
   for (const TokenId token : impl_->grammar.impl().barred) mask_remove(mask, token);
