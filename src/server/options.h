@@ -65,7 +65,7 @@ struct ServerOptions {
   bool tool_grammar = true;
   std::optional<int> default_thinking_budget;
   int grammar_threads = 2;
-  int grammar_timeout_ms = 10000;
+  int grammar_timeout_ms = 30000;
   int stream_interval = 1;
   bool incremental_streaming_output = false;
   bool stream_default_include_usage = false;

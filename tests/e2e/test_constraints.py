@@ -237,7 +237,7 @@ class Constraints(unittest.TestCase):
         deep = {"type": "integer"}
         for _ in range(60):
             deep = {"type": "array", "items": deep}
-        slow = lambda i: {"type": "object", "properties": {f"p{i}_{k}": {"type": "string", "maxLength": 60} for k in range(150)}}
+        slow = lambda i: {"type": "object", "properties": {f"p{i}_{k}": {"type": "string", "maxLength": 8 + k % 9} for k in range(150)}}
         huge_tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": {"type": "object", "properties": {
             f"p{k}": {"type": "string", "description": "x" * 200} for k in range(25)}}}} for i in range(1600)]
         stop = threading.Event()

@@ -27,7 +27,7 @@ class Grammar {
 /// that has taken more than kMaxTokenSeconds of its thread kMaxSlowTokens times accepts nothing any more.
 class GrammarMatcher {
  public:
-  static constexpr double kMaxTokenSeconds = 0.005;
+  static constexpr double kMaxTokenSeconds = 0.02;
   static constexpr int kMaxSlowTokens = 3;
 
   /// The grammar outlives the matcher.

@@ -15,9 +15,10 @@ namespace {
 using xgrammar::SchemaSpec;
 using Spec = xgrammar::SchemaSpecPtr;
 
-/// Larger lower bounds of counts and of strings' lengths are refused, larger upper bounds are none: each character of a
-/// bounded string is a state of its own.
-constexpr int64_t kMaxCount = 10000, kMaxLength = 1000;
+/// Larger lower bounds of counts are refused, larger upper bounds are none.
+constexpr int64_t kMaxCount = 10000;
+/// Lengths of strings are not counted any further: each character is a state that is compiled against the vocabulary.
+constexpr int64_t kMaxLength = 16;
 /// Multiples of a number that are listed one by one.
 constexpr int64_t kMaxMultiples = 10000;
 
@@ -57,14 +58,21 @@ struct Counts {
   int64_t most = -1;  ///< -1: no bound, as XGrammar says
 };
 
-Result<Counts> read_counts(const Json& schema, std::string_view least, std::string_view most, int64_t limit,
+Result<Counts> read_counts(const Json& schema, std::string_view least, std::string_view most,
                            const std::string& where) {
   CARAT_TRY(const auto low, count_of(schema, least, where));
   CARAT_TRY(const auto high, count_of(schema, most, where));
   Counts out{low.value_or(0), high.value_or(-1)};
   if (high && out.least > *high) return unsatisfiable(where, str_cat(least, " is larger than ", most));
-  if (out.least > limit) return bad(where, str_cat(least, " must be at most ", limit, ", got ", out.least));
-  if (out.most > limit) out.most = -1;
+  return out;
+}
+
+/// The same for items and properties, which have a limit.
+Result<Counts> read_bounded(const Json& schema, std::string_view least, std::string_view most,
+                            const std::string& where) {
+  CARAT_TRY(Counts out, read_counts(schema, least, most, where));
+  if (out.least > kMaxCount) return bad(where, str_cat(least, " must be at most ", kMaxCount, ", got ", out.least));
+  if (out.most > kMaxCount) out.most = -1;
   return out;
 }
 
@@ -460,7 +468,7 @@ Result<Spec> SchemaReader::read_object(const Json& schema, const std::string& wh
     for (const auto& [key, list] : dependent->as_object()) CARAT_TRY_VOID(require(list));
   out.allow_additional_properties = other != nullptr;
   out.additional_properties_schema = other;
-  CARAT_TRY(const Counts counts, read_counts(schema, "minProperties", "maxProperties", kMaxCount, where));
+  CARAT_TRY(const Counts counts, read_bounded(schema, "minProperties", "maxProperties", where));
   out.min_properties = static_cast<int>(counts.least);
   out.max_properties = static_cast<int>(counts.most);
   const bool closed = !other && out.pattern_properties.empty() && !out.property_names;
@@ -478,7 +486,7 @@ Result<Spec> SchemaReader::read_array(const Json& schema, const std::string& whe
     first = items;
     items = schema.find("additionalItems");
   }
-  CARAT_TRY(const Counts counts, read_counts(schema, "minItems", "maxItems", kMaxCount, where));
+  CARAT_TRY(const Counts counts, read_bounded(schema, "minItems", "maxItems", where));
   out.min_items = counts.least;
   out.max_items = counts.most;
   if (first) {
@@ -518,9 +526,9 @@ Result<Spec> SchemaReader::read_string(const Json& schema, const std::string& wh
   CARAT_TRY_VOID(text("pattern", out.pattern));
   if (out.pattern) CARAT_TRY_VOID(check_escapes(*out.pattern, where));
   CARAT_TRY_VOID(text("format", out.format));
-  CARAT_TRY(const Counts counts, read_counts(schema, "minLength", "maxLength", kMaxLength, where));
-  out.min_length = static_cast<int>(counts.least);
-  out.max_length = static_cast<int>(counts.most);
+  CARAT_TRY(const Counts counts, read_counts(schema, "minLength", "maxLength", where));
+  out.min_length = static_cast<int>(std::min(counts.least, kMaxLength));
+  out.max_length = counts.most > kMaxLength ? -1 : static_cast<int>(counts.most);
   return SchemaSpec::Make(std::move(out), plain_key(schema, "string"), "string");
 }
 
