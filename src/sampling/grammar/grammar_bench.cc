@@ -134,6 +134,10 @@ void BM_MaskCalls(benchmark::State& state) { run(state, GrammarSource::Kind::kCa
 void BM_MaskRegex(benchmark::State& state) {
   run(state, GrammarSource::Kind::kRegex, "([a-z]+, )*[A-Z][a-z]{2,20}\\.");
 }
+void BM_MaskBoundedString(benchmark::State& state) {
+  run(state, GrammarSource::Kind::kJsonSchema, R"({"type":"string","minLength":2,"maxLength":12})");
+}
+BENCHMARK(BM_MaskBoundedString)->Iterations(20)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_MaskAnyJson)->Iterations(20)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_MaskSchema)->Iterations(20)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_MaskCalls)->Iterations(20)->Unit(benchmark::kMillisecond);
@@ -159,6 +163,10 @@ void BM_CompileAnyJson(benchmark::State& state) { compile(state, GrammarSource::
 void BM_CompileSchema(benchmark::State& state) { compile(state, GrammarSource::Kind::kJsonSchema, kPerson); }
 void BM_CompileCalls(benchmark::State& state) { compile(state, GrammarSource::Kind::kCalls, kTools); }
 void BM_CompileRegex(benchmark::State& state) { compile(state, GrammarSource::Kind::kRegex, "[a-z]{3}-[0-9]+"); }
+void BM_CompileBoundedString(benchmark::State& state) {
+  compile(state, GrammarSource::Kind::kJsonSchema, R"({"type":"string","minLength":2,"maxLength":12})");
+}
+BENCHMARK(BM_CompileBoundedString)->Iterations(5)->Unit(benchmark::kMillisecond);
 void BM_CompileCached(benchmark::State& state) {
   grammar(GrammarSource::Kind::kJsonSchema, kPerson);
   for (auto _ : state) benchmark::DoNotOptimize(compiler().compile_now({GrammarSource::Kind::kJsonSchema, kPerson}));

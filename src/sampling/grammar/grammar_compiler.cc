@@ -1,5 +1,6 @@
 #include "sampling/grammar/grammar_compiler.h"
 
+#include <grammar_builder.h>
 #include <grammar_functor.h>
 
 #include <algorithm>
@@ -80,6 +81,15 @@ Result<std::string> structural_tag_text(const std::string& text, int max_depth) 
   return Json::object({{"type", "structural_tag"},
                        {"format", Json::object({{"type", "triggered_tags"}, {"triggers", *triggers}, {"tags", tags}})}})
       .dump();
+}
+
+/// As one automaton where that can be. XGrammar's other way goes through text in which hexadecimal digits behind some
+/// characters become part of them. May throw.
+xgrammar::Grammar regex_grammar(const std::string& regex) {
+  if (!xgrammar::GrammarFSMBuilder::Regex(regex).IsOk()) return xgrammar::Grammar::FromRegex(regex);
+  xgrammar::GrammarBuilder builder;
+  const int32_t root = builder.AddRule("root", builder.AddRegex(regex));
+  return xgrammar::GrammarNormalizer::Apply(builder.Get(root));
 }
 
 Result<std::vector<CallableTool>> read_tools(const std::string& text, int max_depth) {
@@ -330,7 +340,7 @@ xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source) {
           make_json_grammar(schema, limits, {options.any_whitespace, options.max_whitespace}));
     }
     case Kind::kRegex:
-      return xgrammar::Grammar::FromRegex(source.text);
+      return regex_grammar(source.text);
     case Kind::kEbnf:
       return xgrammar::Grammar::FromEBNF(source.text);
     case Kind::kStructuralTag: {

@@ -69,6 +69,19 @@ TEST(Grammars, OfEachKind) {
   }
 }
 
+TEST(Grammars, CharactersBeforeHexadecimalDigits) {
+  const auto made = compiler().compile_now({Kind::kRegex,
+                                            "\xC3\xA9"
+                                            "ed[\xC3\xA9"
+                                            "a]"});
+  ASSERT_TRUE(made);
+  GrammarMatcher matcher(**made);
+  const TokenId e_acute = vocabulary().size() - 3;
+  for (const TokenId token : {e_acute, vocabulary().at('e'), vocabulary().at('d'), e_acute})
+    EXPECT_TRUE(matcher.accept(token));
+  EXPECT_TRUE(matcher.complete());
+}
+
 TEST(Grammars, MarkersAreNoText) {
   const auto made = compiler().compile_now({Kind::kRegex, ".*"});
   ASSERT_TRUE(made);
