@@ -82,6 +82,23 @@ TEST(Grammars, CharactersBeforeHexadecimalDigits) {
   EXPECT_TRUE(matcher.complete());
 }
 
+TEST(Schemas, PatternsWithOtherThanAscii) {
+  const auto made = compiler().compile_now({Kind::kJsonSchema,
+                                            "{\"pattern\":\"^\xC3\xA9"
+                                            "d[^\xC3\xA9"
+                                            "b]$\"}"});
+  ASSERT_TRUE(made);
+  GrammarMatcher matcher(**made);
+  const TokenId e_acute = vocabulary().size() - 3;
+  for (const TokenId token : {vocabulary().at('"'), e_acute, vocabulary().at('d')}) EXPECT_TRUE(matcher.accept(token));
+  for (const TokenId bad :
+       {e_acute, vocabulary().at('b'), vocabulary().at('"'), vocabulary().at('\\'), vocabulary().at('\n')})
+    EXPECT_FALSE(matcher.accept(bad)) << bad;
+  EXPECT_TRUE(matcher.accept(vocabulary().at('x')));
+  EXPECT_TRUE(matcher.accept(vocabulary().at('"')));
+  EXPECT_TRUE(matcher.complete());
+}
+
 TEST(Grammars, MarkersAreNoText) {
   const auto made = compiler().compile_now({Kind::kRegex, ".*"});
   ASSERT_TRUE(made);

@@ -82,6 +82,11 @@ class JsonConverter final : public SchemaConverter {
 
   int32_t GenerateString(const xgrammar::StringSpec& spec, const std::string& rule_name) override {
     const bool known_format = spec.format && JSONFormatToRegexPattern(*spec.format);
+    // XGrammar takes patterns with other than ASCII characters through text, which changes some of them.
+    if (!known_format && spec.pattern && xgrammar::GrammarFSMBuilder::Regex(*spec.pattern, true).IsOk()) {
+      const int32_t rule = builder_.AddRuleWithHint(rule_name + "_pattern", builder_.AddRegex(*spec.pattern, true));
+      return Sequence({ByteString("\""), RuleRef(rule), ByteString("\"")});
+    }
     if (known_format || spec.pattern || (spec.min_length == 0 && spec.max_length == -1))
       return SchemaConverter::GenerateString(spec, rule_name);
     return Sequence(
