@@ -1,11 +1,12 @@
 // Contract   cuda_ops.h linear_few: 1 to 8 tokens, K % 32 == 0, with the norms before and the activation after it.
 // Mapping    weights are the M operand, tokens the N operand. A block per SM owns consecutive rows of w. A copy warp
 //            streams them, 8 rows by up to 2048 k a stage and one bulk copy a row, through a ring in shared memory;
-//            eight warps multiply, 32 k at a time in turn; one warp adds their sums and writes. Every block makes the
-//            input for itself (residual and norms), since a launch of its own would cost more.
+//            eight warps multiply, 32 k at a time in turn; one warp adds their sums and writes. For one token
+//            every block makes the input itself (residual and norms), since a launch of its own would cost more.
 // Resources  320 threads; a ring as large as the block's share of w, at most what shared memory holds.
 // Roofline   bytes = 2*N*K. The copy warp starts before the kernel's inputs are ready (dependent launch).
 // Numerics   f32 sums over k in an order that depends on K only, not on the number of tokens or of SMs.
+// Checks     racecheck reports the sums: it does not see that lane 0 arrives for its whole warp, after __syncwarp.
 // Reference  ops/ref/linear.cc, elementwise.cc       Test  ops/cuda/cuda_ops_test.cc
 #include <algorithm>
 
