@@ -44,7 +44,8 @@ add_library(third_xgrammar STATIC ${xgrammar_sources})
 target_include_directories(third_xgrammar SYSTEM PUBLIC ${xgrammar_dir}/include ${xgrammar_dir}/cpp ${xgrammar_dir}/3rdparty/picojson
   ${xgrammar_dir}/3rdparty/dlpack/include)
 target_link_libraries(third_xgrammar PUBLIC carat_build Threads::Threads)
-target_compile_options(third_xgrammar PRIVATE -O2 -w)
+# -fwrapv: its reader of escapes in expressions overflows where there are many digits.
+target_compile_options(third_xgrammar PRIVATE -O2 -w -fwrapv)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   set_target_properties(third_xgrammar PROPERTIES CXX_STANDARD 17)  # clang 14 refuses its variants of incomplete types in C++20
 endif()
