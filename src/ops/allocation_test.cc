@@ -29,6 +29,20 @@ std::atomic<int64_t> num_allocations{0};
 namespace carat::ops {
 namespace {
 
+/// A thread's scratch grows when it first takes a piece of an op, and nobody knows when that is. So: soon there are
+/// many steps in a row without an allocation.
+template <class Fn>
+void expect_quiet(Fn&& step) {
+  constexpr int kQuiet = 50;
+  int quiet = 0;
+  for (int i = 0; i < 100 * kQuiet && quiet < kQuiet; ++i) {
+    const int64_t before = num_allocations + cpu::num_scratch_allocations();
+    step();
+    quiet = num_allocations + cpu::num_scratch_allocations() == before ? quiet + 1 : 0;
+  }
+  EXPECT_EQ(quiet, kQuiet);
+}
+
 TEST(Allocation, ADecodeStepAllocatesNothingOnceItWasSeen) {
   constexpr int64_t kTokens = 3, kHidden = 128, kHeads = 4, kDim = 32, kExperts = 8, kWidth = 64, kPages = 20;
   WorkerPool pool(2);
@@ -61,16 +75,30 @@ TEST(Allocation, ADecodeStepAllocatesNothingOnceItWasSeen) {
     experts(ctx, y, x, gate_up, down, expert_ids, weights, 2);
     softcap(ctx, TensorView(logits.data(), DType::kF32, {kTokens, kHidden}), y, 30.0f);
   };
-  // A thread's scratch grows when it first takes a piece of an op, and nobody knows when that is. So: soon there are
-  // many steps in a row without an allocation.
-  constexpr int kQuiet = 50;
-  int quiet = 0;
-  for (int i = 0; i < 100 * kQuiet && quiet < kQuiet; ++i) {
-    const int64_t before = num_allocations + cpu::num_scratch_allocations();
-    step();
-    quiet = num_allocations + cpu::num_scratch_allocations() == before ? quiet + 1 : 0;
-  }
-  EXPECT_EQ(quiet, kQuiet);
+  expect_quiet(step);
+}
+
+TEST(Allocation, NeitherDoesATower) {
+  constexpr int64_t kPatches = 36, kWidth = 144;
+  WorkerPool pool(2);
+  Context ctx{Backend::kCpu, &pool};
+  std::vector<uint16_t> memory(6 * kPatches * kWidth, 0x3c00);
+  std::vector<float> sums(kPatches * kWidth), inv_freq(18, 0.5f);
+  std::vector<int32_t> places(kPatches, 3), indptr{0, 20, 36};
+  std::vector<uint8_t> bytes(kPatches * kWidth, 7);
+  const auto view = [&](int64_t i) {
+    return TensorView(memory.data() + i * kPatches * kWidth, DType::kBf16, {kPatches, kWidth});
+  };
+  const TensorView vector(memory.data(), DType::kBf16, {kWidth}), table(memory.data(), DType::kBf16, {256});
+  expect_quiet([&] {
+    lookup_bytes(ctx, view(1), ConstTensorView(bytes.data(), DType::kU8, {kPatches, kWidth}), table);
+    clamp(ctx, view(1), view(1), -1, 1);
+    layer_norm(ctx, view(2), view(1), vector, vector, 1e-5f);
+    rope_2d(ctx, view(2), 72, places, places, inv_freq);
+    bidirectional_attention(ctx, view(3), view(2), view(2), view(1), 72, indptr);
+    add_bias(ctx, view(4), TensorView(sums.data(), DType::kF32, {kPatches, kWidth}), vector);
+    pool_patches(ctx, TensorView(memory.data(), DType::kBf16, {4, kWidth}), view(4), 6, 3, 12.0f, vector, vector);
+  });
 }
 
 }  // namespace

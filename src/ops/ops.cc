@@ -76,6 +76,32 @@ void scale(Context& ctx, TensorView y, ConstTensorView x, float s) {
   cpu::scale(ctx, y, x, s);
 }
 
+void clamp(Context& ctx, TensorView y, ConstTensorView x, float lowest, float highest) {
+  check_bf16(x, x.shape, "clamp x");
+  check_bf16(y, x.shape, "clamp y");
+  CARAT_CHECK(lowest <= highest, "clamp: the lowest value is not above the highest");
+  if (ctx.backend == Backend::kRef) return ref::clamp(ctx, y, x, lowest, highest);
+  cpu::clamp(ctx, y, x, lowest, highest);
+}
+
+void add_bias(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView b) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  check_dtype(x, DType::kF32, "add_bias x");
+  check_bf16(b, {x.dim(1)}, "add_bias b");
+  check_bf16(y, x.shape, "add_bias y");
+  if (ctx.backend == Backend::kRef) return ref::add_bias(ctx, y, x, b);
+  cpu::add_bias(ctx, y, x, b);
+}
+
+void layer_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, ConstTensorView b, float eps) {
+  check_bf16(x, x.shape, "layer_norm x");
+  check_bf16(y, x.shape, "layer_norm y");
+  check_bf16(w, {x.last_dim()}, "layer_norm w");
+  if (b) check_bf16(b, {x.last_dim()}, "layer_norm b");
+  if (ctx.backend == Backend::kRef) return ref::layer_norm(ctx, y, x, w, b, eps);
+  cpu::layer_norm(ctx, y, x, w, b, eps);
+}
+
 void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView up) {
   check_bf16(gate, gate.shape, "gelu_mul gate");
   check_bf16(up, gate.shape, "gelu_mul up");
@@ -102,6 +128,54 @@ void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> pos
   CARAT_CHECK(inv_freq.size() <= static_cast<size_t>(head_dim / 2), "rope rotates at most head_dim / 2 pairs");
   if (ctx.backend == Backend::kRef) return ref::rope(ctx, x, head_dim, positions, inv_freq);
   cpu::rope(ctx, x, head_dim, positions, inv_freq);
+}
+
+void rope_2d(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> columns, std::span<const int32_t> rows,
+             std::span<const float> inv_freq) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  check_bf16(x, {static_cast<int64_t>(columns.size()), x.last_dim()}, "rope_2d x");
+  CARAT_CHECK_EQ(columns.size(), rows.size());
+  CARAT_CHECK(head_dim > 0 && head_dim % 4 == 0 && x.last_dim() % head_dim == 0, "rope_2d x is made of whole heads");
+  CARAT_CHECK_EQ(inv_freq.size(), static_cast<size_t>(head_dim / 4));
+  if (ctx.backend == Backend::kRef) return ref::rope_2d(ctx, x, head_dim, columns, rows, inv_freq);
+  cpu::rope_2d(ctx, x, head_dim, columns, rows, inv_freq);
+}
+
+void lookup_bytes(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView table) {
+  check_dtype(x, DType::kU8, "lookup_bytes x");
+  check_bf16(y, x.shape, "lookup_bytes y");
+  check_bf16(table, {256}, "lookup_bytes table");
+  if (ctx.backend == Backend::kRef) return ref::lookup_bytes(ctx, y, x, table);
+  cpu::lookup_bytes(ctx, y, x, table);
+}
+
+void pool_patches(Context& ctx, TensorView y, ConstTensorView x, int grid_width, int k, float s, ConstTensorView bias,
+                  ConstTensorView factor) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  check_bf16(x, x.shape, "pool_patches x");
+  CARAT_CHECK(k > 0 && grid_width > 0 && grid_width % k == 0 && x.dim(0) % (int64_t{k} * grid_width) == 0,
+              "pool_patches: the grid is made of whole groups");
+  check_bf16(y, {x.dim(0) / (k * k), x.dim(1)}, "pool_patches y");
+  CARAT_CHECK_EQ(static_cast<bool>(bias), static_cast<bool>(factor));
+  if (bias) check_bf16(bias, {x.dim(1)}, "pool_patches bias");
+  if (factor) check_bf16(factor, {x.dim(1)}, "pool_patches factor");
+  if (ctx.backend == Backend::kRef) return ref::pool_patches(ctx, y, x, grid_width, k, s, bias, factor);
+  cpu::pool_patches(ctx, y, x, grid_width, k, s, bias, factor);
+}
+
+void bidirectional_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                             int head_dim, std::span<const int32_t> indptr) {
+  CARAT_CHECK_EQ(q.shape.rank(), 2);
+  check_bf16(q, q.shape, "bidirectional_attention q");
+  check_bf16(k, q.shape, "bidirectional_attention k");
+  check_bf16(v, q.shape, "bidirectional_attention v");
+  check_bf16(o, q.shape, "bidirectional_attention o");
+  CARAT_CHECK(head_dim > 0 && q.last_dim() % head_dim == 0, "bidirectional_attention q is made of whole heads");
+  CARAT_CHECK(!indptr.empty(), "bidirectional_attention: indptr has one element more than there are sequences");
+  CARAT_CHECK_EQ(indptr.front(), 0);
+  CARAT_CHECK_EQ(static_cast<int64_t>(indptr.back()), q.dim(0));
+  if (ctx.backend == Backend::kRef) return ref::bidirectional_attention(ctx, o, q, k, v, head_dim, indptr);
+  cpu::bidirectional_attention(ctx, o, q, k, v, head_dim, indptr);
 }
 
 void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch) {

@@ -32,6 +32,17 @@ void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
 /// y = round(x * s), s an f32 scalar. [T, C]; y may be x.
 void scale(Context& ctx, TensorView y, ConstTensorView x, float s);
 
+/// y = x limited to [lowest, highest], which may be infinite; NaN stays NaN. [T, C]; y may be x. Source: vision.md
+/// section 3, clippable linears.
+void clamp(Context& ctx, TensorView y, ConstTensorView x, float lowest, float highest);
+/// y = round(x + b): the bias of a linear. x [T, N] f32, the linear's sums; b [N] and y [T, N] bf16.
+void add_bias(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView b);
+
+/// y = round( (x - mean) / sqrt(variance + eps) * w + b ) per row of the last dimension, in f32 from left to right
+/// before the one rounding; the variance is the mean of (x - mean)^2. x, y of any equal shapes (y may be x); w, b [C],
+/// b may be empty. Source: vision.md section 5, audio.md section 3.
+void layer_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, ConstTensorView b, float eps);
+
 /// y = round( round(gelu_tanh(gate)) * up ). [T, F]; y may be gate. Source: text.md section 9.
 void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView up);
 
@@ -43,6 +54,28 @@ void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const To
 /// are rounded to bf16.
 void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> positions,
           std::span<const float> inv_freq);
+
+/// Rotates both halves of each head in place, the first by the column, the second by the row of its patch, each half as
+/// rope() rotates a head of head_dim / 2 with all its pairs. x [T, H * D] with head_dim D; columns, rows [T]; inv_freq
+/// [D / 4] f32. Source: vision.md section 3.
+void rope_2d(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> columns, std::span<const int32_t> rows,
+             std::span<const float> inv_freq);
+
+/// y[t,i] = table[x[t,i]]. x [T, C] u8, y [T, C] bf16, table [256] bf16: bytes of pixels to what a tower reads.
+void lookup_bytes(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView table);
+
+/// Average pooling of one image's patches: y[g] = round( z ), z = ( f32(round(sum)) * s - bias ) * factor, where sum
+/// adds the k * k patches of group g in raster order, each by one fused multiply-add of f32(1 / k^2) * patch in f32. x
+/// [H * W, C] in raster order with grid_width W; y [H/k * W/k, C] in raster order; H and W are multiples of k. bias,
+/// factor [C]: both or neither. Source: vision.md section 4.
+void pool_patches(Context& ctx, TensorView y, ConstTensorView x, int grid_width, int k, float s, ConstTensorView bias,
+                  ConstTensorView factor);
+
+/// o[t] = softmax(q[t] . K) V over all rows of t's own sequence, rows [indptr[b], indptr[b+1]), scale 1; f32 inside,
+/// one rounding. q, k, v, o [T, H * D] with head_dim D: each query head has its own keys; o must not overlap the
+/// others. Sums run over the keys of the sequence in ascending order. Source: vision.md section 3.
+void bidirectional_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                             int head_dim, std::span<const int32_t> indptr);
 
 /// Tokens of a step by sequence, and where their K/V pages are.
 struct AttentionBatch {

@@ -295,6 +295,131 @@ TEST_P(Ops, AddMulScale) {
   }
 }
 
+TEST_P(Ops, ClampAndAddBias) {
+  for (const auto& shape :
+       {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 7, 2}, {2, 1536, 8}, {1, 40000, 0}, {67, 515, 1}}) {
+    const int64_t rows = shape[0], cols = shape[1], pad = shape[2];
+    Random random(10);
+    Matrix x = random.matrix(rows, cols, 2.0f, pad), b = random.matrix(1, cols), sums(rows, cols, pad, DType::kF32);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) sums.f32[static_cast<size_t>(r * sums.stride + c)] = random.normal(3);
+    Matrix want(rows, cols, pad), want_biased(rows, cols, pad);
+    clamp(ref_, want.view(), x.view(), -1.5f, 2.25f);
+    add_bias(ref_, want_biased.view(), sums.view(), b.vector());
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(rows, cols, pad), in_place = x, biased(rows, cols, pad);
+      clamp(ctx, got.view(), x.view(), -1.5f, 2.25f);
+      expect_same(got, want, "clamp" + threads);
+      clamp(ctx, in_place.view(), in_place.view(), -1.5f, 2.25f);
+      expect_same(in_place, want, "clamp in place" + threads);
+      add_bias(ctx, biased.view(), sums.view(), b.vector());
+      expect_same(biased, want_biased, "add_bias" + threads);
+    });
+  }
+}
+
+TEST_P(Ops, ClampOfEveryNumber) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  Matrix x = all_numbers();
+  for (const auto& [lowest, highest] : {std::pair{-2.0f, 3.0f}, {0.0f, 0.0f}, {-infinity, 1.0f}, {-infinity, infinity}})
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(1, 65536), want(1, 65536);
+      clamp(ctx, got.view(), x.view(), lowest, highest);
+      clamp(ref_, want.view(), x.view(), lowest, highest);
+      expect_same(got, want, str_cat("clamp to ", lowest, " .. ", highest, threads));
+      for (int64_t i = 0; i < 65536; ++i) {
+        const float value = x.at(0, i);
+        const float limited = std::min(std::max(value, lowest), highest);
+        ASSERT_TRUE(std::isnan(value) ? std::isnan(got.at(0, i)) : got.at(0, i) == limited) << value;
+      }
+    });
+}
+
+TEST_P(Ops, LayerNorm) {
+  for (const auto& shape :
+       {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 7, 2}, {5, 128, 0}, {2, 1536, 8}, {70, 515, 1}, {2, 6912, 0}}) {
+    const int64_t rows = shape[0], cols = shape[1], pad = shape[2];
+    Random random(6);
+    Matrix x = random.matrix(rows, cols, 2.0f, pad), w = random.matrix(1, cols), b = random.matrix(1, cols);
+    if (rows > 1) std::fill_n(&x.bits(1, 0), cols, Bf16(7.0f).bits);  // no variance
+    if (rows > 2)
+      for (int64_t c = 0; c < cols; ++c) x.bits(2, c) = Bf16(200.0f + random.normal(1)).bits;  // a large mean
+    for (const bool biased : {false, true}) {
+      const ConstTensorView bias = biased ? ConstTensorView(b.vector()) : ConstTensorView();
+      Matrix want(rows, cols, pad);
+      layer_norm(ref_, want.view(), x.view(), w.vector(), bias, 1e-5f);
+      for (int64_t c = 0; rows > 1 && c < cols; ++c) ASSERT_EQ(want.at(1, c), biased ? b.at(0, c) : 0);
+      for_each_context([&](Context& ctx, const std::string& threads) {
+        const std::string what = str_cat("layer_norm [", rows, ", ", cols, "]", threads);
+        Matrix got(rows, cols, pad), in_place = x;
+        layer_norm(ctx, got.view(), x.view(), w.vector(), bias, 1e-5f);
+        expect_same(got, want, what);
+        layer_norm(ctx, in_place.view(), in_place.view(), w.vector(), bias, 1e-5f);
+        expect_same(in_place, want, what + " in place");
+      });
+    }
+  }
+}
+
+TEST_P(Ops, LookupBytes) {
+  Random random(8);
+  Matrix table = random.matrix(1, 256);
+  for (const auto& shape : {std::array<int64_t, 2>{0, 8}, {1, 1}, {3, 257}, {2, 40000}}) {
+    std::vector<uint8_t> bytes(static_cast<size_t>(shape[0] * shape[1]));
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 7 + i / 256);
+    const ConstTensorView x(bytes.data(), DType::kU8, {shape[0], shape[1]});
+    Matrix want(shape[0], shape[1], 3);
+    lookup_bytes(ref_, want.view(), x, table.vector());
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(shape[0], shape[1], 3);
+      lookup_bytes(ctx, got.view(), x, table.vector());
+      expect_same(got, want, "lookup_bytes" + threads);
+    });
+  }
+}
+
+TEST_P(Ops, PoolPatches) {
+  struct Case {
+    int width, height, k;
+    int64_t channels, pad;
+  };
+  for (const Case& c : {Case{3, 3, 3, 1, 0}, Case{6, 3, 3, 7, 2}, Case{3, 9, 3, 64, 0}, Case{30, 21, 3, 145, 1},
+                        Case{4, 6, 2, 16, 0}, Case{5, 2, 1, 33, 0}}) {
+    Random random(12);
+    Matrix x = random.matrix(int64_t{c.width} * c.height, c.channels, 2.0f, c.pad);
+    Matrix bias = random.matrix(1, c.channels), factor = random.matrix(1, c.channels, 0.1f);
+    const int64_t groups = int64_t{c.width} * c.height / (c.k * c.k);
+    for (const bool standard : {false, true}) {
+      const ConstTensorView b = standard ? ConstTensorView(bias.vector()) : ConstTensorView();
+      const ConstTensorView f = standard ? ConstTensorView(factor.vector()) : ConstTensorView();
+      Matrix want(groups, c.channels, c.pad);
+      pool_patches(ref_, want.view(), x.view(), c.width, c.k, 27.712813f, b, f);
+      for_each_context([&](Context& ctx, const std::string& threads) {
+        Matrix got(groups, c.channels, c.pad);
+        pool_patches(ctx, got.view(), x.view(), c.width, c.k, 27.712813f, b, f);
+        expect_same(got, want, str_cat("pool_patches ", c.width, " x ", c.height, threads));
+      });
+    }
+  }
+}
+
+// Ninths of small whole numbers: what an exact average would be, within the rounding of f32(1/9).
+TEST_P(Ops, PoolPatchesTakesTheAverageOfItsGroup) {
+  Matrix x(6 * 3, 2);
+  for (int64_t patch = 0; patch < 18; ++patch) {
+    x.bits(patch, 0) = Bf16(static_cast<float>(patch % 6 / 3)).bits;    // the number of its group
+    x.bits(patch, 1) = Bf16(static_cast<float>(9 * (patch / 6))).bits;  // 9 times its row
+  }
+  for_each_context([&](Context& ctx, const std::string&) {
+    Matrix y(2, 2);
+    pool_patches(ctx, y.view(), x.view(), 6, 3, 1.0f, {}, {});
+    EXPECT_EQ(y.at(0, 0), 0);
+    EXPECT_EQ(y.at(1, 0), 1);
+    EXPECT_EQ(y.at(0, 1), 9);
+    EXPECT_EQ(y.at(1, 1), 9);
+  });
+}
+
 TEST_P(Ops, GeluMulAndSoftcapOfEveryNumber) {
   Matrix x = all_numbers(), one(1, 65536);
   std::ranges::fill(one.bf16, Bf16(1.0f).bits);
@@ -365,6 +490,49 @@ TEST_P(Ops, Rope) {
       rope(ctx, got.view(), c.head_dim, positions, inv_freq);
       expect_same(got, want, str_cat("rope D ", c.head_dim, threads));
     });
+  }
+}
+
+TEST_P(Ops, Rope2d) {
+  struct Case {
+    int64_t width, height, heads;
+    int head_dim;
+  };
+  for (const Case& c : {Case{0, 0, 1, 8}, Case{1, 1, 1, 4}, Case{7, 3, 3, 64}, Case{60, 42, 2, 72}}) {
+    Random random(18);
+    const int64_t tokens = c.width * c.height;
+    Matrix x = random.matrix(tokens, c.heads * c.head_dim, 1.0f, 4);
+    std::vector<int32_t> columns, rows;
+    for (int64_t t = 0; t < tokens; ++t) {
+      columns.push_back(static_cast<int32_t>(t % c.width));
+      rows.push_back(static_cast<int32_t>(t / c.width));
+    }
+    std::vector<float> inv_freq;
+    for (int j = 0; j < c.head_dim / 4; ++j)
+      inv_freq.push_back(static_cast<float>(std::pow(100.0, -4.0 * j / c.head_dim)));
+    Matrix want = x;
+    rope_2d(ref_, want.view(), c.head_dim, columns, rows, inv_freq);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got = x;
+      rope_2d(ctx, got.view(), c.head_dim, columns, rows, inv_freq);
+      expect_same(got, want, str_cat("rope_2d D ", c.head_dim, threads));
+    });
+    // Each half of a head is a head of half the size under rope().
+    for (const bool second : {false, true}) {
+      Matrix half(tokens, c.heads * c.head_dim / 2);
+      const auto copy = [&](Matrix& from, Matrix& to, bool into_half) {
+        for (int64_t t = 0; t < tokens; ++t)
+          for (int64_t i = 0; i < half.cols; ++i) {
+            const int64_t at = i / (c.head_dim / 2) * c.head_dim + (second ? c.head_dim / 2 : 0) + i % (c.head_dim / 2);
+            (into_half ? to.bits(t, i) : to.bits(t, at)) = into_half ? from.bits(t, at) : from.bits(t, i);
+          }
+      };
+      copy(x, half, true);
+      rope(ref_, half.view(), c.head_dim / 2, second ? rows : columns, inv_freq);
+      Matrix back = want;
+      copy(half, back, false);
+      expect_same(back, want, "rope_2d against rope");
+    }
   }
 }
 
@@ -512,6 +680,45 @@ TEST_P(Ops, AttentionOfExtremeScores) {
     expect_near(
         got, want, [](int64_t, int64_t) { return 1e-3f; }, "attention of extreme scores" + threads);
   });
+}
+
+struct BidirectionalCase {
+  std::vector<int32_t> indptr;
+  int heads, head_dim;
+};
+
+const BidirectionalCase kBidirectionalCases[] = {
+    {{0, 0}, 2, 64},        {{0, 1}, 1, 8},   {{0, 9, 9, 13}, 3, 72},      {{0, 64, 65, 200}, 2, 64},
+    {{0, 700, 850}, 2, 72}, {{0, 63}, 4, 24}, {{0, 520, 530, 1060}, 1, 64}};
+
+TEST_P(Ops, BidirectionalAttention) {
+  for (const BidirectionalCase& c : kBidirectionalCases) {
+    Random random(25);
+    const int64_t tokens = c.indptr.back(), width = int64_t{c.heads} * c.head_dim;
+    const std::string what = str_cat("bidirectional attention of ", tokens, " D ", c.head_dim);
+    Matrix q = random.matrix(tokens, width, 0.3f, 4), k = random.matrix(tokens, width, 0.3f, 2),
+           v = random.matrix(tokens, width, 1.0f);
+    Matrix want(tokens, width, 6);
+    bidirectional_attention(ref_, want.view(), q.view(), k.view(), v.view(), c.head_dim, c.indptr);
+
+    Matrix alone(tokens, width, 6);
+    Context one{Backend::kCpu, nullptr};
+    const auto rows = [](Matrix& m, int32_t begin, int32_t end) {
+      return TensorView(m.bf16.data() + begin * m.stride, DType::kBf16, {end - begin, m.cols}, m.stride);
+    };
+    for (size_t b = 0; b + 1 < c.indptr.size(); ++b) {
+      const int32_t begin = c.indptr[b], end = c.indptr[b + 1], whole[] = {0, end - begin};
+      bidirectional_attention(one, rows(alone, begin, end), rows(q, begin, end), rows(k, begin, end),
+                              rows(v, begin, end), c.head_dim, whole);
+    }
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(tokens, width, 6);
+      bidirectional_attention(ctx, got.view(), q.view(), k.view(), v.view(), c.head_dim, c.indptr);
+      expect_near(
+          got, want, [](int64_t, int64_t) { return 2e-5f; }, what + threads);
+      expect_same(got, alone, what + " alone and together" + threads);
+    });
+  }
 }
 
 TEST_P(Ops, KvWrite) {

@@ -53,6 +53,7 @@ struct Kernels {
   void (*linear_pack)(const LinearArgs&, void* packed, int64_t block_begin, int64_t block_end);
 
   double (*sum_of_squares)(const uint16_t* x, int64_t n);
+  double (*sum)(const uint16_t* x, int64_t n);
   // y = round(x * s * w); w may be null.
   void (*scale_by)(uint16_t* y, const uint16_t* x, float s, const uint16_t* w, int64_t n);
   void (*add)(uint16_t* y, const uint16_t* a, const uint16_t* b, int64_t n);
@@ -64,6 +65,16 @@ struct Kernels {
   void (*scale_lookup_scale)(float* y, const uint16_t* x, float s, const uint16_t* table, float cap, int64_t n);
   // (lower, upper) = (lower * c - upper * s, upper * c + lower * s) with three roundings; c and s are bf16 values.
   void (*rotate)(uint16_t* lower, uint16_t* upper, const float* c, const float* s, int64_t n);
+  void (*clamp)(uint16_t* y, const uint16_t* x, float lowest, float highest, int64_t n);
+  // y = round(x + b)
+  void (*add_bias)(uint16_t* y, const float* x, const uint16_t* b, int64_t n);
+  // y = round((x - mean) * s * w + b); b may be null.
+  void (*normalize)(uint16_t* y, const uint16_t* x, float mean, float s, const uint16_t* w, const uint16_t* b,
+                    int64_t n);
+  // sum = fma(x, s, sum): one rounding, at every level.
+  void (*add_fused)(float* sum, const uint16_t* x, float s, int64_t n);
+  // y = round((round(x) * s - bias) * factor); bias and factor may both be null.
+  void (*standardize)(uint16_t* y, const float* x, float s, const uint16_t* bias, const uint16_t* factor, int64_t n);
   void (*widen)(float* y, const uint16_t* x, int64_t n);
   void (*narrow)(uint16_t* y, const float* x, int64_t n);
   // sum += x * s

@@ -30,7 +30,18 @@ void parallel_rows(Context& ctx, int64_t rows, int64_t row_elements, Fn&& fn) {
 inline int num_threads(const Context& ctx) { return ctx.pool ? ctx.pool->num_threads() : 1; }
 
 /// Who uses a piece of scratch memory: pieces with different names can be in use at once.
-enum class Scratch { kPackedInput, kLinear, kJobs, kExperts, kAttention, kAttentionSpans, kRope, kCount };
+enum class Scratch {
+  kPackedInput,
+  kLinear,
+  kJobs,
+  kExperts,
+  kAttention,
+  kAttentionSpans,
+  kRope,
+  kPool,
+  kPages,
+  kCount
+};
 
 /// At least `size_bytes` of this thread's memory, 64-byte aligned, contents undefined; valid until the next call with
 /// the same name on this thread. Grows at first use and lives as long as the thread.

@@ -63,4 +63,29 @@ void attention(Context&, TensorView o, ConstTensorView q, const KvStore& store, 
   }
 }
 
+void bidirectional_attention(Context&, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                             int head_dim, std::span<const int32_t> indptr) {
+  const size_t d = static_cast<size_t>(head_dim);
+  std::vector<float> scores;
+  std::vector<double> sums(d);
+  for (size_t b = 0; b + 1 < indptr.size(); ++b) {
+    for (int32_t t = indptr[b]; t < indptr[b + 1]; ++t) {
+      for (size_t head = 0; head < row(q, t).size(); head += d) {
+        scores.clear();
+        for (int32_t s = indptr[b]; s < indptr[b + 1]; ++s)
+          scores.push_back(dot(row(q, t).subspan(head, d), row(k, s).subspan(head, d)));
+        const float highest = *std::ranges::max_element(scores);
+        double total = 0;
+        std::ranges::fill(sums, 0.0);
+        for (int32_t s = indptr[b]; s < indptr[b + 1]; ++s) {
+          const double weight = std::exp(static_cast<double>(scores[static_cast<size_t>(s - indptr[b])] - highest));
+          total += weight;
+          for (size_t i = 0; i < d; ++i) sums[i] += weight * static_cast<double>(f32(row(v, s)[head + i]));
+        }
+        for (size_t i = 0; i < d; ++i) row(o, t)[head + i] = Bf16(static_cast<float>(sums[i] / total));
+      }
+    }
+  }
+}
+
 }  // namespace carat::ops::ref

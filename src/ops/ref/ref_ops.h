@@ -12,10 +12,20 @@ void rms_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, 
 void add(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
 void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
 void scale(Context& ctx, TensorView y, ConstTensorView x, float s);
+void clamp(Context& ctx, TensorView y, ConstTensorView x, float lowest, float highest);
+void add_bias(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView b);
+void layer_norm(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w, ConstTensorView b, float eps);
 void gelu_mul(Context& ctx, TensorView y, ConstTensorView gate, ConstTensorView up);
 void embed(Context& ctx, TensorView y, ConstTensorView table, std::span<const TokenId> ids, float s);
 void rope(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> positions,
           std::span<const float> inv_freq);
+void rope_2d(Context& ctx, TensorView x, int head_dim, std::span<const int32_t> columns, std::span<const int32_t> rows,
+             std::span<const float> inv_freq);
+void lookup_bytes(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView table);
+void pool_patches(Context& ctx, TensorView y, ConstTensorView x, int grid_width, int k, float s, ConstTensorView bias,
+                  ConstTensorView factor);
+void bidirectional_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                             int head_dim, std::span<const int32_t> indptr);
 void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch);
 void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& store, const AttentionBatch& batch,
                int window);

@@ -18,6 +18,9 @@ inline std::span<Bf16> row(const TensorView& view, int64_t i) {
 inline std::span<float> row_f32(const TensorView& view, int64_t i) {
   return {static_cast<float*>(view.data) + i * view.row_stride, static_cast<size_t>(view.last_dim())};
 }
+inline std::span<const float> row_f32(const ConstTensorView& view, int64_t i) {
+  return {static_cast<const float*>(view.data) + i * view.row_stride, static_cast<size_t>(view.last_dim())};
+}
 
 inline float f32(Bf16 value) { return static_cast<float>(value); }
 inline float r(float value) { return round_to_bf16(value); }
