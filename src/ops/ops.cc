@@ -30,6 +30,9 @@ void check_batch(const KvStore& store, const AttentionBatch& batch, int64_t num_
   CARAT_CHECK_EQ(static_cast<int64_t>(batch.positions.size()), num_tokens);
   CARAT_CHECK_EQ(batch.indptr.front(), 0);
   CARAT_CHECK_EQ(static_cast<int64_t>(batch.indptr.back()), num_tokens);
+  CARAT_CHECK(batch.last_keys.empty() || batch.last_keys.size() == batch.positions.size(), "last keys are per token");
+  for (size_t t = 0; t < batch.last_keys.size(); ++t)
+    CARAT_CHECK(batch.last_keys[t] >= batch.positions[t], "a token sees itself");
 }
 
 }  // namespace

@@ -83,15 +83,18 @@ struct AttentionBatch {
   std::span<const int32_t> positions;      ///< [T]
   std::span<const int32_t* const> tables;  ///< [B]: logical page -> page id, in this layer kind's pool
   int page_tokens = 64;
+  std::span<const int32_t> last_keys =
+      {};  ///< [T]: the last position whose key a token sees, >= its own; empty: its own
+  int32_t last_key(int32_t t) const { return (last_keys.empty() ? positions : last_keys)[static_cast<size_t>(t)]; }
 };
 
 /// Stores k and v [T, Hkv * D] of each token at its position's place.
 void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch);
 
-/// o[t] = softmax(q[t] . K) V over the keys at positions (pos - window, pos] (all of [0, pos] if window is 0), scale 1;
-/// f32 inside, one rounding. q, o [T, Hq * D]; query head j reads K/V head j / (Hq / Hkv). Sums run over absolute pages
-/// of keys in ascending order, so that the result does not depend on chunking. Sequences' K/V of this step must have
-/// been written. Source: text.md sections 6 and 8.
+/// o[t] = softmax(q[t] . K) V over the keys at positions (pos - window, last_key(t)] (all of [0, last_key(t)] if window
+/// is 0), scale 1; f32 inside, one rounding. q, o [T, Hq * D]; query head j reads K/V head j / (Hq / Hkv). Sums run
+/// over absolute pages of keys in ascending order, so that the result does not depend on chunking. Sequences' K/V of
+/// this step must have been written. Source: text.md sections 6 and 8.
 void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& store, const AttentionBatch& batch,
                int window);
 

@@ -580,24 +580,29 @@ struct Cache {
   }
 };
 
-/// The last `counts[b]` tokens of each sequence as one step.
+/// The last `counts[b]` tokens of each sequence as one step. `block` 0: all are text. Else every second run of so many
+/// positions is an image whose tokens see each other.
 struct Step {
-  std::vector<int32_t> indptr{0}, positions;
-  Step(const Cache& cache, const std::vector<int>& counts) {
+  std::vector<int32_t> indptr{0}, positions, last_keys;
+  Step(const Cache& cache, const std::vector<int>& counts, int block = 0) {
     for (size_t b = 0; b < counts.size(); ++b) {
-      for (int i = cache.lengths[b] - counts[b]; i < cache.lengths[b]; ++i) positions.push_back(i);
+      for (int i = cache.lengths[b] - counts[b]; i < cache.lengths[b]; ++i) {
+        positions.push_back(i);
+        if (block > 0)
+          last_keys.push_back(i / block % 2 == 0 ? i : std::min(i / block * block + block, cache.lengths[b]) - 1);
+      }
       indptr.push_back(static_cast<int32_t>(positions.size()));
     }
   }
   AttentionBatch batch(const Cache& cache) const {
-    return {indptr, positions, cache.table_pointers, cache.page_tokens};
+    return {indptr, positions, cache.table_pointers, cache.page_tokens, last_keys};
   }
   int64_t tokens() const { return static_cast<int64_t>(positions.size()); }
 };
 
 struct AttentionCase {
   std::vector<int> lengths, counts;
-  int heads, kv_heads, head_dim, page, window;
+  int heads, kv_heads, head_dim, page, window, block = 0;
 };
 
 const AttentionCase kAttentionCases[] = {
@@ -612,11 +617,15 @@ const AttentionCase kAttentionCases[] = {
     {{1300}, {2}, 8, 1, 512, 64, 0},
     {{1100, 90}, {1, 1}, 4, 2, 24, 128, 0},
     {{600}, {600}, 2, 2, 16, 48, 0},
+    {{200}, {70}, 4, 2, 16, 16, 33, 21},
+    {{130, 64, 9}, {130, 1, 9}, 2, 1, 64, 64, 16, 40},
+    {{1300, 5}, {700, 5}, 8, 1, 256, 64, 512, 280},
+    {{90}, {40}, 2, 1, 24, 16, 0, 64},
 };
 
 std::string describe(const AttentionCase& c) {
   return str_cat("attention length ", c.lengths[0], " heads ", c.heads, "/", c.kv_heads, " D ", c.head_dim, " page ",
-                 c.page, " window ", c.window);
+                 c.page, " window ", c.window, " block ", c.block);
 }
 
 TEST_P(Ops, Attention) {
@@ -624,7 +633,7 @@ TEST_P(Ops, Attention) {
     Random random(23);
     Cache cache(random, c.lengths, c.kv_heads, c.head_dim, c.page);
     cache.fill(ref_, random);
-    const Step step(cache, c.counts);
+    const Step step(cache, c.counts, c.block);
     Matrix q = random.matrix(step.tokens(), int64_t{c.heads} * c.head_dim, 0.3f, 6);
     Matrix want(q.rows, q.cols, 2);
     attention(ref_, want.view(), q.view(), cache.store, step.batch(cache), c.window);
@@ -645,7 +654,7 @@ TEST_P(Ops, AttentionRowsDoNotDependOnChunking) {
     Random random(29);
     Cache cache(random, c.lengths, c.kv_heads, c.head_dim, c.page);
     cache.fill(ref_, random);
-    const Step step(cache, c.counts);
+    const Step step(cache, c.counts, c.block);
     Matrix q = random.matrix(step.tokens(), int64_t{c.heads} * c.head_dim, 1.0f);
     Matrix alone(q.rows, q.cols);
     Context one{Backend::kCpu, nullptr};
@@ -653,7 +662,9 @@ TEST_P(Ops, AttentionRowsDoNotDependOnChunking) {
       const int32_t* const table = cache.table_pointers[b];
       for (int32_t t = step.indptr[b]; t < step.indptr[b + 1]; ++t) {
         const int32_t indptr[] = {0, 1};
-        const AttentionBatch batch{indptr, {&step.positions[static_cast<size_t>(t)], 1}, {&table, 1}, c.page};
+        const int32_t last_key = step.batch(cache).last_key(t);
+        const AttentionBatch batch{
+            indptr, {&step.positions[static_cast<size_t>(t)], 1}, {&table, 1}, c.page, {&last_key, 1}};
         attention(one, TensorView(&alone.bits(t, 0), DType::kBf16, {1, q.cols}),
                   TensorView(&q.bits(t, 0), DType::kBf16, {1, q.cols}), cache.store, batch, c.window);
       }

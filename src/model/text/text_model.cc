@@ -71,7 +71,7 @@ struct Workspace {
   Bf16* logits = nullptr;  // [max_logit_rows, V]
   TokenId* tokens = nullptr;
   TokenId* kept_tokens = nullptr;
-  int32_t *kept_positions = nullptr, *kept_indptr = nullptr;
+  int32_t *kept_positions = nullptr, *kept_last_keys = nullptr, *kept_indptr = nullptr;
 
   Workspace(Arena& arena, const TextConfig& config, const TextModel::Limits& limits) {
     const Sizes size(config);
@@ -79,6 +79,7 @@ struct Workspace {
     tokens = arena.take<TokenId>(rows);
     kept_tokens = arena.take<TokenId>(rows);
     kept_positions = arena.take<int32_t>(rows);
+    kept_last_keys = arena.take<int32_t>(rows);
     kept_indptr = arena.take<int32_t>(rows + 1);
     hidden = arena.take<Bf16>(rows * size.hidden);
     normed = arena.take<Bf16>(rows * size.hidden);
@@ -132,6 +133,14 @@ void keep_rows(const TensorView& matrix, std::span<const int32_t> kept) {
                   static_cast<size_t>(matrix.last_dim()) * sizeof(Bf16));
 }
 
+/// Rows of `from` to rows that lie side by side.
+void copy_rows(Bf16* to, const ConstTensorView& from) {
+  const int64_t width = from.last_dim();
+  for (int64_t i = 0; i < from.dim(0); ++i, to += width)
+    std::memcpy(to, static_cast<const Bf16*>(from.data) + i * from.row_stride,
+                static_cast<size_t>(width) * sizeof(Bf16));
+}
+
 /// Frequencies that are not 0, in f32 as the reference computes them. Source: text.md section 7.
 std::vector<float> inverse_frequencies(const RopeConfig& rope, int head_dim) {
   const int count = static_cast<int>(rope.partial_rotary_factor * head_dim / 2);
@@ -178,7 +187,7 @@ struct TextModel::Impl {
   /// The rows that a layer works on: all of the step, or those that go on to the logits.
   struct Rows {
     int64_t count = 0;
-    std::span<const int32_t> positions, indptr;
+    std::span<const int32_t> positions, indptr, last_keys;
   };
 
   void forward(ops::Context& ctx, const TextBatch& batch, const ops::PagedKv& kv);
@@ -226,11 +235,19 @@ void TextModel::Impl::check(const TextBatch& batch, const ops::PagedKv& kv) cons
   CARAT_CHECK_EQ(kv.stores.size(), layout.size());
   CARAT_CHECK(batch.logit_rows.empty() || batch.logit_rows.back() < static_cast<int32_t>(num_tokens),
               "logit rows are rows of the step");
+  CARAT_CHECK(batch.last_keys.empty() || batch.last_keys.size() == num_tokens, "last keys are per row");
+  int64_t soft_end = 0;
+  for (const SoftRows& soft : batch.soft) {
+    CARAT_CHECK(soft.row >= soft_end, "soft rows ascend");
+    CARAT_CHECK(soft.values.dtype == DType::kBf16 && soft.values.last_dim() == size.hidden, "soft rows are inputs");
+    soft_end = soft.row + soft.values.dim(0);
+  }
+  CARAT_CHECK(soft_end <= static_cast<int64_t>(num_tokens), "soft rows are rows of the step");
 }
 
 void TextModel::Impl::forward(ops::Context& ctx, const TextBatch& batch, const ops::PagedKv& kv) {
   check(batch, kv);
-  Rows r{static_cast<int64_t>(batch.tokens.size()), batch.positions, batch.indptr};
+  Rows r{static_cast<int64_t>(batch.tokens.size()), batch.positions, batch.indptr, batch.last_keys};
   const Rows kept = kept_rows(batch);
   num_kept = kept.count;
   embed(ctx, batch);
@@ -259,27 +276,34 @@ void TextModel::Impl::forward(ops::Context& ctx, const TextBatch& batch, const o
   observe("final", -1, final);
 }
 
-/// Positions and sequences of the rows that have logits.
+/// Positions, last keys and sequences of the rows that have logits.
 TextModel::Impl::Rows TextModel::Impl::kept_rows(const TextBatch& batch) {
   const size_t count = batch.logit_rows.size(), num_sequences = batch.full_tables.size();
   for (size_t i = 0; i < count; ++i) ws.kept_positions[i] = batch.positions[static_cast<size_t>(batch.logit_rows[i])];
+  if (!batch.last_keys.empty())
+    for (size_t i = 0; i < count; ++i) ws.kept_last_keys[i] = batch.last_keys[static_cast<size_t>(batch.logit_rows[i])];
   for (size_t b = 0; b <= num_sequences; ++b)
     ws.kept_indptr[b] =
         static_cast<int32_t>(std::ranges::lower_bound(batch.logit_rows, batch.indptr[b]) - batch.logit_rows.begin());
-  return {static_cast<int64_t>(count), {ws.kept_positions, count}, {ws.kept_indptr, num_sequences + 1}};
+  return {static_cast<int64_t>(count),
+          {ws.kept_positions, count},
+          {ws.kept_indptr, num_sequences + 1},
+          {ws.kept_last_keys, batch.last_keys.empty() ? 0 : count}};
 }
 
 /// Rows of the decoder's input, and with per-layer embeddings those of the layers that will run for each row.
 void TextModel::Impl::embed(ops::Context& ctx, const TextBatch& batch) {
   const size_t count = batch.tokens.size(), kept = batch.logit_rows.size();
-  // Without media, placeholders stand for nothing: the reference looks up the padding token for them.
+  // The reference looks up the padding token for placeholders, with media or without.
   for (size_t t = 0; t < count; ++t) {
     const TokenId id = batch.tokens[t];
     ws.tokens[t] = id == media.image || id == media.video || id == media.audio ? 0 : id;
   }
+  for (const SoftRows& soft : batch.soft) std::fill_n(ws.tokens + soft.row, soft.values.dim(0), 0);
   const TensorView hidden = view(ws.hidden, static_cast<int64_t>(count), size.hidden);
   const float scale = round_to_bf16(std::sqrt(static_cast<float>(size.hidden)));
   ops::embed(ctx, hidden, weights->embed_tokens, {ws.tokens, count}, scale);
+  for (const SoftRows& soft : batch.soft) copy_rows(ws.hidden + soft.row * size.hidden, soft.values);
   observe("h0", -1, hidden);
   if (size.ple == 0) return;
 
@@ -316,8 +340,9 @@ ConstTensorView TextModel::Impl::ple_of_layer(int i, int64_t count) const {
 
 ops::AttentionBatch TextModel::Impl::attention_batch(const LayerConfig& layer, const Rows& r, const TextBatch& batch,
                                                      const ops::PagedKv& kv) const {
-  return {r.indptr, r.positions, layer.kind == AttentionKind::kFull ? batch.full_tables : batch.sliding_tables,
-          kv.page_tokens};
+  const bool full = layer.kind == AttentionKind::kFull;
+  return {r.indptr, r.positions, full ? batch.full_tables : batch.sliding_tables, kv.page_tokens,
+          full ? std::span<const int32_t>() : r.last_keys};
 }
 
 /// K and V of the normed rows. V comes from the raw projection and is normed without weight. Source: text.md section 6.

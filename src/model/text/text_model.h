@@ -18,6 +18,13 @@
 
 namespace carat {
 
+/// Rows [row, row + n) of a step that are soft tokens: their input is `values` [n, H] bf16 as an encoder made it (not
+/// scaled), whatever their ids; per-layer embeddings are those of id 0.
+struct SoftRows {
+  int row = 0;
+  ConstTensorView values;
+};
+
 /// One step's tokens, flattened; B sequences, T tokens.
 struct TextBatch {
   std::span<const TokenId> tokens;                 ///< [T]
@@ -26,6 +33,10 @@ struct TextBatch {
   std::span<const int32_t* const> full_tables;     ///< [B]: logical page -> page id
   std::span<const int32_t* const> sliding_tables;  ///< [B]: the same; entries behind the window are not read
   std::span<const int32_t> logit_rows;             ///< [R], ascending rows of [0, T) whose logits are wanted
+  std::span<const SoftRows> soft = {};             ///< ascending, not overlapping
+  /// [T] or empty: the last position that a row sees on sliding layers, at least its own: the end of its image's block
+  /// where images see themselves whole. Those positions' K/V must be stored, or in this step. Empty: its own.
+  std::span<const int32_t> last_keys = {};
 };
 
 class TextModel {

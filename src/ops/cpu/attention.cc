@@ -85,7 +85,7 @@ void load_rows(const Problem& p, const Kernels& level, const Unit& unit, Workspa
     const int32_t position = p.batch.positions[static_cast<size_t>(t)];
     for (int64_t g = 0; g < p.group; ++g, ++row) {
       ws.first[row] = p.first_key(position);
-      ws.last[row] = position;
+      ws.last[row] = p.batch.last_key(t);
     }
   }
   for (const int64_t end = round_up(row); row < end; ++row) {  // padding
@@ -189,8 +189,11 @@ std::span<Unit> make_units(const Problem& p) {
   for (size_t b = 0; b < batch.tables.size(); ++b) {
     for (int32_t t = batch.indptr[b]; t < batch.indptr[b + 1]; t += unit_tokens) {
       const int32_t end = std::min(t + unit_tokens, batch.indptr[b + 1]);
-      const auto positions = batch.positions.subspan(static_cast<size_t>(t), static_cast<size_t>(end - t));
-      const auto [lowest, highest] = std::ranges::minmax(positions);
+      const auto of_unit = [&](std::span<const int32_t> values) {
+        return values.subspan(static_cast<size_t>(t), static_cast<size_t>(end - t));
+      };
+      const int32_t lowest = std::ranges::min(of_unit(batch.positions));
+      const int32_t highest = std::ranges::max(of_unit(batch.last_keys.empty() ? batch.positions : batch.last_keys));
       for (int32_t head = 0; head < p.store.num_kv_heads; ++head)
         *next++ = Unit{static_cast<int32_t>(b), head, t, end, p.first_key(lowest), highest};
     }

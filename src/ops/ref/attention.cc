@@ -38,8 +38,8 @@ void attention(Context&, TensorView o, ConstTensorView q, const KvStore& store, 
   std::vector<double> sums(d);
   for (size_t b = 0; b < batch.tables.size(); ++b) {
     for (int32_t t = batch.indptr[b]; t < batch.indptr[b + 1]; ++t) {
-      const int32_t last = batch.positions[static_cast<size_t>(t)];
-      const int32_t first = window > 0 ? std::max(0, last - window + 1) : 0;
+      const int32_t last = batch.last_key(t);
+      const int32_t first = window > 0 ? std::max(0, batch.positions[static_cast<size_t>(t)] - window + 1) : 0;
       for (int head = 0; head < num_heads; ++head) {
         const auto query = row(q, t).subspan(static_cast<size_t>(head) * d, d);
         const auto key = [&](int32_t position) {
