@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "engine/media_spans.h"
 #include "sampling/sampler.h"
 
 namespace carat {
@@ -56,6 +57,7 @@ EngineCore::EngineCore(EngineOptions options, Runner& runner)
   max_running_ = std::max(1, std::min({wanted, info_.max_slots, by_step}));
   max_prefill_ = std::min(options_.max_prefill_tokens > 0 ? options_.max_prefill_tokens : info_.max_step_tokens,
                           info_.max_step_tokens);
+  max_block_ = std::min(max_prefill_, info_.max_step_tokens - max_running_ * info_.max_tokens_per_decode);
   chunk_ = options_.chunked_prefill_size > 0 ? options_.chunked_prefill_size : std::numeric_limits<int>::max();
   const int64_t P = info_.page_tokens;
   int64_t pool_tokens = info_.num_full_pages * P;
@@ -69,6 +71,8 @@ EngineCore::EngineCore(EngineOptions options, Runner& runner)
   pool_tokens_ = static_cast<int>(std::min<int64_t>(pool_tokens, std::numeric_limits<int>::max() / 2));
   max_sequence_tokens_ = std::min(info_.max_context, pool_tokens_);
   for (int slot = info_.max_slots - 1; slot >= 0; --slot) free_slots_.push_back(slot);
+  std::random_device entropy;
+  media_salt_ = uint64_t{entropy()} << 32 | entropy();
 }
 
 EngineCore::~EngineCore() = default;
@@ -104,6 +108,34 @@ Result<void> EngineCore::check(const Request& request) const {
   if (length > max_sequence_tokens_)
     return invalid(str_cat("The input (", length, " tokens) is longer than the KV cache can hold (",
                            max_sequence_tokens_, " tokens)."));
+  return check_media(request);
+}
+
+Result<void> EngineCore::check_media(const Request& request) const {
+  if (request.media.empty()) return {};
+  if (info_.max_media_tokens == 0) return invalid("This model is served without its encoders: it takes text only.");
+  const int prompt_size = static_cast<int>(request.prompt.size());
+  int end = 0;
+  for (const MediaSpan& span : request.media) {
+    CARAT_CHECK(span.input != nullptr, "a span has an input");
+    const int count = span.input->num_tokens;
+    if (count < 1 || span.begin < end || count > prompt_size - span.begin)
+      return invalid(str_cat("Media of ", count, " tokens at position ", span.begin,
+                             " overlap others or lie outside of the prompt of ", prompt_size, " tokens."));
+    end = span.begin + count;
+    if (count > info_.max_media_tokens)
+      return invalid(str_cat("An image, video frame or clip of ", count, " tokens is longer than the encoders' cache (",
+                             info_.max_media_tokens, " tokens)."));
+    if (!info_.whole_media_blocks || !is_block(span)) continue;
+    if (count > max_block_)
+      return invalid(str_cat("An image of ", count, " tokens does not fit into a step, which has room for ", max_block_,
+                             ": raise --chunked-prefill-size and --max-prefill-tokens."));
+    // The window before its first token, from a page border on, and the block itself.
+    const int pages = std::min(page_count(end), page_count(info_.window + info_.page_tokens - 2 + count) + 1);
+    if (info_.window > 0 && pages > info_.num_sliding_pages)
+      return invalid(str_cat("An image of ", count, " tokens needs ", pages,
+                             " pages of the sliding KV cache, which has ", info_.num_sliding_pages, "."));
+  }
   return {};
 }
 
@@ -114,6 +146,10 @@ void EngineCore::add(Request request) {
   r.seed = request.sampling.seed ? static_cast<uint64_t>(*request.sampling.seed) : random_();
   r.limit = new_token_limit(request);
   r.prompt = std::make_shared<const std::vector<TokenId>>(std::move(request.prompt));
+  if (!request.media.empty()) {
+    r.media = std::make_shared<const std::vector<MediaSpan>>(std::move(request.media));
+    r.cache_ids = carat::cache_ids(*r.prompt, *r.media, media_salt_);
+  }
   r.num_unfinished = request.num_samples;
   r.prompt_logprobs_launched = r.prompt_size();
   if (request.logprobs.prompt_start) {
@@ -249,15 +285,17 @@ void EngineCore::schedule_prefills() {
     if (s->state == State::kPrefill) prefills_.push_back(s);
   if (prefills_.empty()) return;
 
-  // Shortest remaining first; a quarter is kept for the oldest, so that it ends in spite of a stream of short ones.
+  // Shortest remaining first; a quarter is kept for the oldest, so that it ends in spite of a stream of short ones, or
+  // what its next block needs.
   const auto remaining = [&](const Sequence* s) { return static_cast<int>(s->tokens.size()) - s->launched; };
-  const auto wanted = [&](const Sequence* s) { return std::min(remaining(s), chunk_); };
+  const auto least = [&](const Sequence* s) { return smallest_slice(blocks(*s), s->launched); };
+  const auto wanted = [&](const Sequence* s) { return std::min(remaining(s), std::max(chunk_, least(s))); };
   Sequence* oldest = *std::min_element(prefills_.begin(), prefills_.end(), [](const Sequence* a, const Sequence* b) {
     return a->request->order < b->request->order;
   });
   std::stable_sort(prefills_.begin(), prefills_.end(),
                    [&](const Sequence* a, const Sequence* b) { return remaining(a) < remaining(b); });
-  int kept = std::min(wanted(oldest), std::max(1, budget / 4));
+  int kept = std::min(wanted(oldest), std::max(least(oldest), budget / 4));
   int left = budget - kept;
   for (Sequence* s : prefills_) {
     if (left + (s == oldest ? kept : 0) <= 0) continue;
@@ -282,6 +320,7 @@ int EngineCore::add_prefill(Sequence& s, int max_tokens) {
         (static_cast<int64_t>(s.sliding.end()) + sliding_pool_.num_available()) * info_.page_tokens;
     count = static_cast<int>(std::min<int64_t>(count, reachable - begin));
   }
+  if (count > 0) count = uncut_end(blocks(s), begin, begin + count) - begin;
   if (count <= 0) return 0;
   CARAT_CHECK(reserve(s, begin + count), "a chunk's pages were counted before");
   if (!s.opened) open_slot(s);
@@ -364,6 +403,7 @@ void EngineCore::open_slot(Sequence& s) {
   SlotOpen open;
   open.slot = s.slot;
   open.prompt = r.prompt;
+  open.media = r.media;
   open.generated.assign(s.tokens.begin() + r.prompt_size(), s.tokens.end());
   open.cached_length = s.cached_length;
   open.sampler.params = r.request.sampling;
@@ -387,7 +427,7 @@ const std::vector<Sequence*>& EngineCore::queue_head() {
     std::vector<std::pair<int, Sequence*>> matches;
     for (Sequence* s : waiting_)
       matches.emplace_back(
-          cache_.match_length(s->content(), s->request->request.cache_salt, static_cast<int>(s->content().size()) - 1),
+          cache_.match_length(cache_ids(*s), s->request->request.cache_salt, static_cast<int>(s->content().size()) - 1),
           s);
     std::stable_sort(matches.begin(), matches.end(), [&](const auto& a, const auto& b) {
       const auto rank = [&](const Sequence& s) {  // what comes before the match in the queue's order
@@ -427,7 +467,7 @@ void EngineCore::admit(int budget) {
       return to_compute <= chunk_ && demand + to_compute <= budget - (num_long > 0 ? std::max(1, budget / 4) : 0);
     };
     if (!whole() && options_.prefix_cache)
-      to_compute -= cache_.match_length(s->content(), s->request->request.cache_salt, to_compute - 1);
+      to_compute -= cache_.match_length(cache_ids(*s), s->request->request.cache_salt, to_compute - 1);
     const bool is_long = !whole();
     if (is_long && num_long >= kChunkSlots) continue;  // a shorter one behind it may still go
     if (!try_admit(*s)) return blocked(*s);
@@ -458,12 +498,11 @@ bool EngineCore::try_admit(Sequence& s) {
   if (blocked_ == &s && running > 0 && running >= blocked_running_ && full_pool_.num_available() <= blocked_full_ &&
       sliding_pool_.num_available() <= blocked_sliding_)
     return false;
-  const auto tokens = s.content();
-  const int total = static_cast<int>(tokens.size());
+  const int total = static_cast<int>(s.content().size());
   int max_hit = total - 1;  // something must be left to compute: its logits are what is sampled from
   if (r.prompt_logprobs_missing()) max_hit = std::min(max_hit, r.prompt_logprobs_launched - 1);
   PrefixCache::Match hit;
-  if (options_.prefix_cache) hit = cache_.match(tokens, r.request.cache_salt, max_hit);
+  if (options_.prefix_cache) hit = cache_.match(cache_ids(s), r.request.cache_salt, max_hit);
 
   const int headroom =
       running == 0 ? 0 : static_cast<int>(std::ceil(std::max(0.0, options_.schedule_conservativeness) * running));
@@ -656,7 +695,23 @@ void EngineCore::advance(Sequence& s, int known, bool ends_prompt) {
 void EngineCore::insert_prefix(Sequence& s, int length) {
   if (!options_.prefix_cache) return;
   CARAT_DCHECK(length <= s.known, "only what is computed can be found again");
-  cache_.insert(s.tokens, s.request->request.cache_salt, length, s.full, s.sliding);
+  cache_.insert(cache_ids(s), s.request->request.cache_salt, length, s.full, s.sliding);
+}
+
+/// The sequence's tokens as the prefix cache knows them; valid until the next call. A hit may end inside a block: what
+/// the cache has of it was computed with the whole block in sight, and the ids say that it is the same one.
+std::span<const TokenId> EngineCore::cache_ids(const Sequence& s) {
+  const std::vector<TokenId>& prompt = s.request->cache_ids;
+  if (prompt.empty()) return s.content();
+  if (s.num_generated() == 0) return prompt;
+  cache_ids_ = prompt;
+  cache_ids_.insert(cache_ids_.end(), s.tokens.begin() + s.request->prompt_size(), s.tokens.end());
+  return cache_ids_;
+}
+
+std::span<const MediaSpan> EngineCore::blocks(const Sequence& s) const {
+  const auto& media = s.request->media;
+  return info_.whole_media_blocks && media ? std::span<const MediaSpan>(*media) : std::span<const MediaSpan>();
 }
 
 bool EngineCore::is_end_token(const RequestState& r, TokenId token) const {

@@ -126,6 +126,10 @@ class EngineCore {
   void erase_released();
 
   bool is_end_token(const RequestState& r, TokenId token) const;
+  Result<void> check_media(const Request& request) const;
+  std::span<const TokenId> cache_ids(const Sequence& s);
+  /// What no slice may cut.
+  std::span<const MediaSpan> blocks(const Sequence& s) const;
   int page_count(int num_tokens) const { return (num_tokens + info_.page_tokens - 1) / info_.page_tokens; }
   int kv_base(const Sequence& s) const;
 
@@ -133,6 +137,7 @@ class EngineCore {
   Runner& runner_;
   const RunnerInfo info_;
   int max_running_ = 0, max_prefill_ = 0, chunk_ = 0;
+  int max_block_ = 0;    ///< prompt tokens that every step has room for, whatever decodes beside them
   int pool_tokens_ = 0;  ///< that one sequence can have pages for
   int max_sequence_tokens_ = 0;
   int ring_pages_ = 0;  ///< sliding pages with which a sequence can always go on
@@ -157,6 +162,8 @@ class EngineCore {
   int blocked_full_ = 0, blocked_sliding_ = 0, blocked_running_ = 0;
 
   std::vector<Sequence*> candidates_, prefills_;
+  std::vector<TokenId> cache_ids_;  ///< see cache_ids()
+  uint64_t media_salt_ = 0;
   StepLog::Prefill prefill_log_;
   std::vector<RequestState*> news_;
   std::vector<RequestState*> released_;  ///< whose samples are all kDone

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/encoder_input.h"
 #include "base/result.h"
 #include "base/token.h"
 #include "sampling/params.h"
@@ -88,8 +89,10 @@ class RequestStream {
 };
 
 struct Request {
-  std::string id;               ///< for logs and abort
-  std::vector<TokenId> prompt;  ///< not empty
+  std::string id;  ///< for logs and abort
+  std::vector<TokenId>
+      prompt;  ///< not empty; at media positions any ids of the vocabulary, soft tokens take their place
+  std::vector<MediaSpan> media;  ///< ascending, inside the prompt, not overlapping
   SamplingParams sampling;
   LogprobParams logprobs;
   int num_samples = 1;      ///< n

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/encoder_input.h"
 #include "base/result.h"
 #include "base/token.h"
 #include "kv/page_pool.h"
@@ -29,12 +30,17 @@ struct RunnerInfo {
   int max_step_tokens = 0;        ///< tokens a step may carry
   int pipeline_depth = 1;         ///< steps in flight at most; 1: take results before the next launch
   int max_tokens_per_decode = 1;  ///< a decode slice yields 1 .. this many tokens (scripts, drafters)
+  int max_media_tokens = 0;       ///< soft tokens of one image, frame or clip at most; 0: SlotOpen::media is not taken
+  /// The soft tokens of an image or frame see each other: no slice may end inside of one (it may begin there, where the
+  /// cache's hit ended). Clips may be cut.
+  bool whole_media_blocks = false;
 };
 
 /// A sequence takes a slot; its length there is `cached_length` until slices make it longer.
 struct SlotOpen {
   int slot = 0;
-  std::shared_ptr<const std::vector<TokenId>> prompt;  ///< the request's prompt (not what was generated)
+  std::shared_ptr<const std::vector<TokenId>> prompt;   ///< the request's prompt (not what was generated)
+  std::shared_ptr<const std::vector<MediaSpan>> media;  ///< of the prompt, ascending; null: none
   std::vector<TokenId> generated;  ///< after a preemption: what was sampled before, for penalties, min_new_tokens and
                                    ///< limits; prefill slices compute these tokens anew, after the prompt's
   int cached_length = 0;           ///< tokens whose K/V are already in the slot's pages (prefix cache)

@@ -66,6 +66,8 @@ struct RequestState {
   uint64_t seed = 0;
   int limit = 0;  ///< new tokens per sample at most: the request's, the context's and the pools' together
   std::shared_ptr<const std::vector<TokenId>> prompt;
+  std::shared_ptr<const std::vector<MediaSpan>> media;  ///< null: none
+  std::vector<TokenId> cache_ids;                       ///< the prompt as the prefix cache knows it, if it has media
   std::vector<std::unique_ptr<Sequence>> samples;
   int num_unfinished = 0;
   int num_released = 0;  ///< samples that are kDone

@@ -74,7 +74,7 @@ RunnerPlan make_scripted(const ServerOptions& options, const LoadedModel& model)
   info.num_full_pages = static_cast<int>(
       std::clamp<int64_t>((tokens + info.page_tokens - 1) / info.page_tokens, 1, std::numeric_limits<int>::max() / 2));
   info.max_slots = options.max_running_requests.value_or(kScriptedSlots);
-  info.max_step_tokens = kScriptedStepTokens;
+  info.max_step_tokens = info.max_media_tokens = kScriptedStepTokens;
   for (const ScriptRule& rule : model.script)
     info.max_tokens_per_decode = std::max(info.max_tokens_per_decode, rule.tokens_per_step);
   RunnerPlan plan;
