@@ -25,6 +25,10 @@ struct EncoderInput {
   int num_frames = 0;
 };
 
+/// The hash of everything but `hash` itself. Salted anew in each process, so that nobody outside can prepare two inputs
+/// that pass for one another.
+std::array<uint64_t, 2> content_hash(const EncoderInput& input);
+
 /// The prompt positions [begin, begin + input->num_tokens) that an input's soft tokens take.
 struct MediaSpan {
   int begin = 0;
