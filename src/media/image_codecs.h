@@ -1,0 +1,56 @@
+#pragma once
+// The decoders behind decode_image. Private to media/: the types of their libraries stay in their .cc files.
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "media/image.h"
+#include "media/limits.h"
+
+namespace carat::image_codecs {
+
+using Bytes = std::span<const uint8_t>;
+
+/// Size from the header; nothing else is read. Errors: kInvalidArgument, kUnsupported.
+Result<ImageHeader> read_jpeg_header(Bytes file);
+Result<ImageHeader> read_png_header(Bytes file);
+Result<ImageHeader> read_webp_header(Bytes file);
+Result<ImageHeader> read_gif_header(Bytes file);
+Result<ImageHeader> read_bmp_header(Bytes file);
+
+/// Pixels as they lie in the file. The size in the header has been checked.
+Result<Image> decode_jpeg(Bytes file, const MediaLimits& limits);
+Result<Image> decode_png(Bytes file, const MediaLimits& limits);
+Result<Image> decode_webp(Bytes file, const MediaLimits& limits);
+Result<Image> decode_gif(Bytes file, const MediaLimits& limits);
+Result<Image> decode_bmp(Bytes file, const MediaLimits& limits);
+
+/// EXIF orientation 1 .. 8; 1 where there is none or it cannot be read.
+int jpeg_orientation(Bytes file);
+int png_orientation(Bytes file);
+int webp_orientation(Bytes file);
+/// From a TIFF structure, with or without "Exif\0\0" before it; from the text of an XMP packet. 0: it says nothing.
+int exif_orientation(Bytes exif);
+int xmp_orientation(std::string_view xmp);
+
+/// A black image. `width`, `height` >= 1.
+Image make_image(int width, int height);
+Error broken(ImageFormat format, std::string_view what);
+Error unsupported(ImageFormat format, std::string_view what);
+bool past_deadline(const MediaLimits& limits);
+Error deadline_error(std::string_view what);
+
+// Integers at `at`; the caller has checked that they lie inside.
+inline uint32_t u16le(Bytes b, size_t at) { return b[at] | uint32_t{b[at + 1]} << 8; }
+inline uint32_t u16be(Bytes b, size_t at) { return uint32_t{b[at]} << 8 | b[at + 1]; }
+inline uint32_t u32le(Bytes b, size_t at) { return u16le(b, at) | u16le(b, at + 2) << 16; }
+inline uint32_t u32be(Bytes b, size_t at) { return u16be(b, at) << 16 | u16be(b, at + 2); }
+/// Whether `b` has `text` at `at`.
+inline bool has_at(Bytes b, size_t at, std::string_view text) {
+  return at <= b.size() && b.size() - at >= text.size() &&
+         std::string_view(reinterpret_cast<const char*>(b.data()) + at, text.size()) == text;
+}
+
+}  // namespace carat::image_codecs

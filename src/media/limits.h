@@ -1,0 +1,24 @@
+#pragma once
+// What media from outside may cost. Every limit is checked before the memory or the time is taken.
+
+#include <chrono>
+#include <cstdint>
+
+namespace carat {
+
+/// Limits of one image, clip of sound or video. What is over one is refused with kTooLarge (kUnavailable for the
+/// deadline), and the message names the value and the limit.
+struct MediaLimits {
+  using Clock = std::chrono::steady_clock;
+
+  int64_t max_encoded_bytes = int64_t{64} << 20;  ///< of the file, before it is decoded
+  int64_t max_image_pixels = 89'478'485;          ///< width * height, as its header says
+  double max_audio_s = 600;                       ///< length of a clip of sound
+  int max_audio_channels = 8;
+  int64_t max_video_pixels = 4096 * 2304;                 ///< width * height of one frame
+  int max_video_frames = 216'000;                         ///< in the file: an hour at 60 frames a second
+  int max_streams = 32;                                   ///< tracks of a video file
+  Clock::time_point deadline = Clock::time_point::max();  ///< decoding ends with kUnavailable soon after it
+};
+
+}  // namespace carat
