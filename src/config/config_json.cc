@@ -132,7 +132,7 @@ Json to_config_json(const ModelConfig& config, ConfigLayout layout) {
       {"dtype", "bfloat16"},
       {"text_config", std::move(text)},
       {"vision_config", part_of(config.raw, "vision_config", config.has_vision)},
-      {"audio_config", part_of(config.raw, "audio_config", config.has_audio)},
+      {"audio_config", config.audio ? audio_config_json(*config.audio) : Json()},
       {"image_token_id", optional_json(m.image)},
       {"video_token_id", optional_json(m.video)},
       {"audio_token_id", optional_json(m.audio)},

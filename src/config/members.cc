@@ -169,31 +169,19 @@ Json make_vision(const MemberSpec& s) {
                        {"dtype", "bfloat16"}});
 }
 
-Json make_audio(const MemberSpec& s) {
-  if (s.towers == MediaTowers::kUnified)
-    return Json::object({{"model_type", "gemma4_unified_audio"},
-                         {"audio_embed_dim", 640},
-                         {"rms_norm_eps", 1e-6},
-                         {"dtype", "bfloat16"}});
+std::optional<AudioConfig> make_audio(const MemberSpec& s) {
+  if (s.towers == MediaTowers::kUnified) return RawAudioConfig{};
   if (s.towers != MediaTowers::kSmall) return {};
-  return Json::object({{"model_type", "gemma4_audio"},
-                       {"hidden_size", 1024},
-                       {"num_hidden_layers", 12},
-                       {"num_attention_heads", 8},
-                       {"hidden_act", "silu"},
-                       {"subsampling_conv_channels", Json::array({128, 32})},
-                       {"conv_kernel_size", 5},
-                       {"residual_weight", 0.5},
-                       {"attention_chunk_size", 12},
-                       {"attention_context_left", 13},
-                       {"attention_context_right", 0},
-                       {"attention_logit_cap", 50.0},
-                       {"attention_invalid_logits_value", -1e9},
-                       {"use_clipped_linears", true},
-                       {"rms_norm_eps", 1e-6},
-                       {"gradient_clipping", 1e10},
-                       {"output_proj_dims", 1536},
-                       {"dtype", "bfloat16"}});
+  return ConformerConfig{.hidden_size = 1024,
+                         .num_layers = 12,
+                         .num_heads = 8,
+                         .conv_channels = {128, 32},
+                         .conv_kernel_size = 5,
+                         .attention_window = 12,
+                         .attention_logit_cap = 50,
+                         .residual_weight = 0.5,
+                         .clipped_linears = true,
+                         .output_size = 1536};
 }
 
 }  // namespace
@@ -214,12 +202,12 @@ ModelConfig make_model_config(const MemberSpec& spec, bool instruct) {
   m.model_type = unified ? "gemma4_unified" : "gemma4";
   m.architectures = {unified ? "Gemma4UnifiedForConditionalGeneration" : "Gemma4ForConditionalGeneration"};
   m.has_vision = spec.towers != MediaTowers::kNone;
-  m.has_audio = unified || spec.towers == MediaTowers::kSmall;
   m.text = make_text(spec);
+  m.audio = make_audio(spec);
   m.media = make_media(spec.vocab_size);
   m.generation = make_generation(spec, m.media, instruct);
   m.variant = variant_of(m);
-  m.raw = Json::object({{"vision_config", make_vision(spec)}, {"audio_config", make_audio(spec)}});
+  m.raw = Json::object({{"vision_config", make_vision(spec)}});
   m.raw = to_config_json(m);
   return m;
 }

@@ -352,7 +352,6 @@ Result<ModelConfig> parse_model_config(const Json& config, const Json* generatio
   m.architectures = read_architectures(root);
   check_fixed_settings(root);
   m.has_vision = !text_only && has_part(root, "vision_config");
-  m.has_audio = !text_only && has_part(root, "audio_config");
 
   const Json* text_json = text_only ? &config : root.find("text_config");
   if (!text_json) root.fail(Errc::kInvalidArgument, "text_config", "must be an object");
@@ -364,6 +363,8 @@ Result<ModelConfig> parse_model_config(const Json& config, const Json* generatio
   CARAT_TRY_VOID(status);
   m.generation = read_generation(root, text, generation, status, m.text.vocab_size);
   m.media = read_media_ids(root, m.text.vocab_size);
+  if (!text_only && has_part(root, "audio_config"))
+    m.audio = read_audio_config(*root.find("audio_config"), unified, status);
   CARAT_TRY_VOID(status);
   m.variant = variant_of(m);
   m.raw = config;

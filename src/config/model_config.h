@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "base/token.h"
+#include "config/audio_config.h"
 
 namespace carat {
 
@@ -80,8 +81,9 @@ struct ModelConfig {
   std::string model_type;  ///< gemma4, gemma4_unified; gemma4_text, gemma4_unified_text for text-only checkpoints
   std::vector<std::string> architectures;
   std::string variant;  ///< "E2B", "E4B", "12B", "26B-A4B", "31B" by shape, or "custom"
-  bool has_vision = false, has_audio = false;
+  bool has_vision = false;
   TextConfig text;
+  std::optional<AudioConfig> audio;  ///< none: the model cannot hear
   GenerationConfig generation;
   MediaTokenIds media;
   Json raw;  ///< config.json as read, for the towers and for inspection
@@ -97,7 +99,7 @@ Result<ModelConfig> parse_model_config(const Json& config, const Json* generatio
 /// How a config.json states the head geometry of full layers: `global_head_dim` and `num_global_key_value_heads`
 /// (published files), or `per_layer_config` (what Transformers 5.24 saves).
 enum class ConfigLayout { kPublished, kPerLayer };
-/// config.json's content for `config`: the text part and ids from the fields, the towers' part copied from `raw`.
+/// config.json's content for `config`: everything from the fields, but the vision tower's part copied from `raw`.
 /// parse_model_config() reads it back to the same fields. The full layers must have equal geometry for kPublished.
 Json to_config_json(const ModelConfig& config, ConfigLayout layout = ConfigLayout::kPublished);
 /// generation_config.json's content.

@@ -37,7 +37,7 @@ void expect_same(const ModelConfig& a, const ModelConfig& b) {
   EXPECT_EQ(a.architectures, b.architectures);
   EXPECT_EQ(a.variant, b.variant);
   EXPECT_EQ(a.has_vision, b.has_vision);
-  EXPECT_EQ(a.has_audio, b.has_audio);
+  EXPECT_TRUE(a.audio == b.audio);
   EXPECT_TRUE(a.text == b.text);
   EXPECT_TRUE(a.generation == b.generation);
   EXPECT_TRUE(a.media == b.media);
@@ -305,6 +305,91 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"/eos_token_id", "[1, -1]", Errc::kInvalidArgument, {"-1"}},
         Refusal{"/eos_token_id", "\"<eos>\"", Errc::kInvalidArgument, {}},
         Refusal{"/image_token_id", "258880", Errc::kInvalidArgument, {"vocab_size"}}));
+
+// ---- audio_config
+
+/// A small model's config.json with one key of audio_config changed, or erased if `json` is empty.
+Result<ModelConfig> with_audio(std::string_view member, const std::string& key, const std::string& json) {
+  Json config = make_model_config(published_member(member)).raw;
+  Json* audio = config.find("audio_config");
+  if (json.empty())
+    audio->erase(key);
+  else
+    audio->set(key, *parse_json(json));
+  return parse_model_config(config, nullptr);
+}
+
+TEST(ParseAudioConfig, PublishedForms) {
+  EXPECT_TRUE(std::holds_alternative<ConformerConfig>(*builtin_model_config("google/gemma-4-E4B-it")->audio));
+  EXPECT_TRUE(std::holds_alternative<RawAudioConfig>(*builtin_model_config("google/gemma-4-12B")->audio));
+  EXPECT_FALSE(builtin_model_config("google/gemma-4-31B-it")->audio);
+}
+
+TEST(ParseAudioConfig, AbsentKeysTakeTheClassDefaults) {
+  for (const char* name : {"E2B", "12B"}) {
+    Json config = make_model_config(published_member(name)).raw;
+    config.set("audio_config", Json::object());
+    EXPECT_TRUE(parse_model_config(config, nullptr)->audio == make_model_config(published_member(name)).audio);
+    config.set("audio_config", Json());
+    EXPECT_FALSE(parse_model_config(config, nullptr)->audio);
+  }
+}
+
+TEST(ParseAudioConfig, OtherSizesAreKept) {
+  const auto parsed = with_audio("E2B", "subsampling_conv_channels", "[128, 2]");
+  ASSERT_TRUE(parsed);
+  EXPECT_EQ(std::get<ConformerConfig>(*parsed->audio).conv_channels[1], 2);
+  const Json again = to_config_json(*parsed);
+  EXPECT_TRUE(parse_model_config(again, nullptr)->audio == parsed->audio);
+}
+
+struct AudioRefusal {
+  const char* member;
+  const char* key;
+  const char* json;
+  Errc code;
+  const char* says;
+};
+
+TEST(ParseAudioConfig, RefusalsNameKeyValueAndWhatIsAllowed) {
+  const AudioRefusal cases[] = {
+      {"E2B", "model_type", "\"gemma4_vision\"", Errc::kUnsupported, "gemma4_audio"},
+      {"E2B", "hidden_size", "0", Errc::kInvalidArgument, "from 2 to"},
+      {"E2B", "hidden_size", "99999999999999999999", Errc::kInvalidArgument, "from 2 to"},
+      {"E2B", "hidden_size", "1000", Errc::kInvalidArgument, "multiple of 2 * num_attention_heads = 16"},
+      {"E2B", "num_hidden_layers", "0", Errc::kInvalidArgument, "from 1 to 256"},
+      {"E2B", "num_attention_heads", "-1", Errc::kInvalidArgument, "from 1 to"},
+      {"E2B", "hidden_act", "\"relu\"", Errc::kUnsupported, "silu"},
+      {"E2B", "subsampling_conv_channels", "[128]", Errc::kInvalidArgument, "two integers"},
+      {"E2B", "subsampling_conv_channels", "[128, 0]", Errc::kInvalidArgument, "two integers"},
+      {"E2B", "subsampling_conv_channels", "[128, \"x\"]", Errc::kInvalidArgument, "two integers"},
+      {"E2B", "subsampling_conv_channels", "128", Errc::kInvalidArgument, "two integers"},
+      {"E2B", "conv_kernel_size", "65", Errc::kInvalidArgument, "from 1 to 64"},
+      {"E2B", "residual_weight", "0", Errc::kInvalidArgument, "(0, "},
+      {"E2B", "attention_context_left", "1", Errc::kInvalidArgument, "from 2 to"},
+      {"E2B", "attention_context_left", "12", Errc::kUnsupported, "attention_context_left - 1"},
+      {"E2B", "attention_chunk_size", "24", Errc::kUnsupported, "attention_context_left - 1"},
+      {"E2B", "attention_context_right", "2", Errc::kUnsupported, "supported: 0"},
+      {"E2B", "attention_logit_cap", "0", Errc::kInvalidArgument, "(0, "},
+      {"E2B", "use_clipped_linears", "1", Errc::kInvalidArgument, "true or false"},
+      {"E2B", "output_proj_dims", "0", Errc::kInvalidArgument, "from 1 to"},
+      {"E2B", "rms_norm_eps", "1", Errc::kInvalidArgument, "(0, 0.1]"},
+      {"E2B", "gradient_clipping", "100", Errc::kUnsupported, "1e9"},
+      {"12B", "model_type", "\"gemma4_audio\"", Errc::kUnsupported, "gemma4_unified_audio"},
+      {"12B", "audio_embed_dim", "320", Errc::kUnsupported, "supported: 640"},
+      {"12B", "rms_norm_eps", "0", Errc::kInvalidArgument, "(0, 0.1]"},
+  };
+  for (const AudioRefusal& c : cases) {
+    const auto parsed = with_audio(c.member, c.key, c.json);
+    ASSERT_FALSE(parsed) << c.key << " = " << c.json;
+    EXPECT_EQ(parsed.error().code, c.code) << parsed.error().message;
+    EXPECT_THAT(parsed.error().message,
+                AllOf(HasSubstr("config.json: audio_config."), HasSubstr(c.key), HasSubstr(c.says)));
+  }
+  Json config = make_model_config(published_member("E2B")).raw;
+  config.set("audio_config", 3);
+  EXPECT_THAT(parse_model_config(config, nullptr).error().message, HasSubstr("object or null"));
+}
 
 TEST(ParseModelConfig, LayerTypesMustMatchTheLayers) {
   Json config = make_model_config(small_moe()).raw;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "config/media_tensors.h"
 #include "config/text_tensors.h"
 
 namespace carat {
@@ -68,26 +69,6 @@ void add_vision(ModelSize& size, const Json& v, int64_t text_hidden) {
   size.vision_projection = kBf16 * text_hidden * h;
 }
 
-void add_audio(ModelSize& size, const Json& a, int64_t text_hidden) {
-  const int64_t h = setting(a, "hidden_size", 1024), out = setting(a, "output_proj_dims", 1536);
-  const Json* list = a.find("subsampling_conv_channels");
-  const auto channel = [&](size_t i, int64_t fallback) {
-    return list && list->is_array() && list->size() == 2 && list->as_array()[i].is_int() ? list->as_array()[i].as_int()
-                                                                                         : fallback;
-  };
-  const int64_t c0 = std::clamp<int64_t>(channel(0, 128), 0, 1 << 16);
-  const int64_t c1 = std::clamp<int64_t>(channel(1, 32), 0, 1 << 16);
-  // 128 mel bins halve twice, so c1 channels of 32 reach the projection.
-  const int64_t convolutions = 9 * c0 + c0 + 9 * c0 * c1 + c1 + h * 32 * c1;
-  const int64_t feed_forward = 2 * (8 * h * h + 2 * h);
-  const int64_t attention = 5 * h * h + h / std::max<int64_t>(setting(a, "num_attention_heads", 8), 1);
-  const int64_t convolution = 2 * h * h + h * h + setting(a, "conv_kernel_size", 5) * h + 2 * h;
-  const int64_t clips = flag(a, "use_clipped_linears", true) ? 10 * 4 : 0;
-  const int64_t layer = feed_forward + attention + convolution + 3 * h + clips;
-  size.audio = kBf16 * (convolutions + setting(a, "num_hidden_layers", 12) * layer + out * h + out);
-  size.audio_projection = kBf16 * text_hidden * out;
-}
-
 int64_t stored_length(const TextConfig& config, const LayerConfig& layer, int64_t length) {
   return layer.kind == AttentionKind::kSliding ? std::min<int64_t>(length, config.sliding_window) : length;
 }
@@ -113,12 +94,9 @@ ModelSize model_size(const ModelConfig& config) {
     else
       add_vision(size, *vision, hidden);
   }
-  if (const Json* audio = config.raw.find("audio_config"); config.has_audio && audio) {
-    if (unified)
-      size.audio_projection = kBf16 * hidden * setting(*audio, "audio_embed_dim", 640);
-    else
-      add_audio(size, *audio, hidden);
-  }
+  if (config.audio)
+    for (const MediaTensor& tensor : audio_tensors(*config.audio, hidden))
+      (tensor.projection ? size.audio_projection : size.audio) += tensor.size_bytes();
   return size;
 }
 
