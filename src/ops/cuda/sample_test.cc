@@ -14,11 +14,8 @@
 #include <vector>
 
 #include "base/str.h"
-#include "ops/cuda/cuda_ops.h"
+#include "ops/cuda/cuda_testing.h"
 #include "sampling/sampler.h"
-#include "tensor/bf16.h"
-#include "tensor/cuda/device.h"
-#include "tensor/cuda/gpu_info.h"
 
 namespace carat::cuda {
 namespace {
@@ -92,36 +89,13 @@ bool acceptable(std::vector<float> x, const SamplingParams& p, double u, TokenId
   return false;
 }
 
-class CudaSample : public ::testing::Test {
+class CudaSample : public testing::CudaOpsTest {
  protected:
   void SetUp() override {
-    const auto gpus = list_gpus();
-    if (!gpus || gpus->empty()) GTEST_SKIP() << "no GPU on this machine";
-    ASSERT_TRUE(use_device(0));
-    auto stream = Stream::create();
-    ASSERT_TRUE(stream);
-    stream_ = std::move(*stream);
-    launch_.stream = stream_.handle();
-    launch_.num_sms = device_limits()->num_sms;
-    auto scratch = DeviceBuffer::allocate(sample_scratch_bytes(kMaxRows));
-    ASSERT_TRUE(scratch);
-    scratch_ = std::move(*scratch);
+    CudaOpsTest::SetUp();
+    if (IsSkipped()) return;
+    scratch_ = poisoned(sample_scratch_bytes(kMaxRows));
     stream_.fill(scratch_.data(), 0, scratch_.size());
-  }
-  template <class T>
-  DeviceBuffer upload(const std::vector<T>& v) {
-    auto b = DeviceBuffer::allocate(static_cast<int64_t>(v.size() * sizeof(T)) + 16);
-    CARAT_CHECK(b.has_value(), "no GPU memory");
-    stream_.copy_to_device(b->data(), v.data(), static_cast<int64_t>(v.size() * sizeof(T)));
-    stream_.synchronize();
-    return std::move(*b);
-  }
-  template <class T>
-  std::vector<T> download(const DeviceBuffer& b, size_t count) {
-    std::vector<T> v(count);
-    stream_.copy_to_host(v.data(), b.data(), static_cast<int64_t>(count * sizeof(T)));
-    stream_.synchronize();
-    return v;
   }
   std::vector<float> normal(int n, float deviation) {
     std::normal_distribution<float> d(0.0f, deviation);
@@ -348,9 +322,6 @@ class CudaSample : public ::testing::Test {
     EXPECT_LE(differ_, 2 + checked_ / 100);
   }
 
-  std::mt19937 rng_{11};
-  Stream stream_;
-  Launch launch_;
   DeviceBuffer scratch_;
   int checked_ = 0, differ_ = 0;
 };
