@@ -1,10 +1,11 @@
 #pragma once
 // What the media encoders read: made on prep threads, carried by the engine, encoded by a runner.
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
+
+#include "base/keyed_hash.h"
 
 namespace carat {
 
@@ -14,8 +15,8 @@ struct EncoderInput {
   enum class Kind : uint8_t { kImage, kVideoFrame, kAudio };
 
   Kind kind = Kind::kImage;
-  std::array<uint64_t, 2> hash{};  ///< of everything else here; what has the same hash is taken to be the same
-  int num_tokens = 0;              ///< soft tokens it becomes, >= 1
+  Hash128 hash{};      ///< of everything else here; what has the same hash is taken to be the same
+  int num_tokens = 0;  ///< soft tokens it becomes, >= 1
   /// Image, frame: [grid_height * grid_width] patches in raster order, each [patch, patch, 3] bytes, RGB. The patch has
   /// 16 pixels, in the encoder-free form (12B) 48.
   std::vector<uint8_t> pixels;
@@ -25,9 +26,8 @@ struct EncoderInput {
   int num_frames = 0;
 };
 
-/// The hash of everything but `hash` itself. Salted anew in each process, so that nobody outside can prepare two inputs
-/// that pass for one another.
-std::array<uint64_t, 2> content_hash(const EncoderInput& input);
+/// The keyed_hash() of everything but `hash` itself.
+Hash128 content_hash(const EncoderInput& input);
 
 /// The prompt positions [begin, begin + input->num_tokens) that an input's soft tokens take.
 struct MediaSpan {
