@@ -17,23 +17,36 @@ target_link_libraries(third_simdjson PUBLIC carat_build)
 target_compile_options(third_simdjson PRIVATE -O2 -w)
 target_compile_definitions(third_simdjson PUBLIC SIMDJSON_EXCEPTIONS=0)
 
-# utf8proc: the static archive, so that the binary needs only glibc.
-find_library(CARAT_UTF8PROC libutf8proc.a REQUIRED)
-find_path(CARAT_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
-add_library(third_utf8proc STATIC IMPORTED)
-set_target_properties(third_utf8proc PROPERTIES
-  IMPORTED_LOCATION ${CARAT_UTF8PROC}
-  INTERFACE_INCLUDE_DIRECTORIES ${CARAT_UTF8PROC_INCLUDE}
-  INTERFACE_COMPILE_DEFINITIONS UTF8PROC_STATIC)
+# carat_static_library(NAME ARCHIVE HEADER LIBS...): target third_NAME, a static archive of Debian's, so that the binary needs only glibc.
+function(carat_static_library name archive header)
+  find_library(CARAT_ARCHIVE_${name} ${archive} REQUIRED)
+  find_path(CARAT_INCLUDE_${name} ${header} REQUIRED)
+  add_library(third_${name} STATIC IMPORTED GLOBAL)
+  set_target_properties(third_${name} PROPERTIES
+    IMPORTED_LOCATION ${CARAT_ARCHIVE_${name}}
+    INTERFACE_INCLUDE_DIRECTORIES ${CARAT_INCLUDE_${name}}
+    INTERFACE_LINK_LIBRARIES "${ARGN}")
+endfunction()
 
-# RE2: stop_regex, in time linear in the text; static like utf8proc.
-find_library(CARAT_RE2 libre2.a REQUIRED)
-find_path(CARAT_RE2_INCLUDE re2/re2.h REQUIRED)
-add_library(third_re2 STATIC IMPORTED)
-set_target_properties(third_re2 PROPERTIES
-  IMPORTED_LOCATION ${CARAT_RE2}
-  INTERFACE_INCLUDE_DIRECTORIES ${CARAT_RE2_INCLUDE}
-  INTERFACE_LINK_LIBRARIES Threads::Threads)
+# Unicode.
+carat_static_library(utf8proc libutf8proc.a utf8proc.h)
+target_compile_definitions(third_utf8proc INTERFACE UTF8PROC_STATIC)
+
+# stop_regex, in time linear in the text.
+carat_static_library(re2 libre2.a re2/re2.h Threads::Threads)
+
+# Images.
+carat_static_library(jpeg libjpeg.a jpeglib.h)
+carat_static_library(zlib libz.a zlib.h)
+carat_static_library(png libpng16.a png.h third_zlib m)
+carat_static_library(webp libwebp.a webp/decode.h m)
+carat_static_library(webpdemux libwebpdemux.a webp/demux.h third_webp)
+carat_static_library(gif libgif.a gif_lib.h)
+
+# Ogg Vorbis.
+carat_static_library(ogg libogg.a ogg/ogg.h)
+carat_static_library(vorbis libvorbis.a vorbis/codec.h third_ogg m)
+carat_static_library(vorbisfile libvorbisfile.a vorbis/vorbisfile.h third_vorbis)
 
 # XGrammar: constrained decoding. Its C++ core without the Python bindings, as a target of ours, since its own CMake file turns warnings
 # into errors and LTO on.
@@ -51,3 +64,29 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
 endif()
 # sampling/grammar/grammar.cc receives its messages (XGRAMMAR_LOG_CUSTOMIZE).
 target_compile_definitions(third_xgrammar PUBLIC XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0 XGRAMMAR_LOG_CUSTOMIZE=1)
+
+# miniaudio: the readers of WAV, FLAC and MP3 out of one header.
+carat_fetch_sdist(miniaudio miniaudio_dir)
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/miniaudio.c CONTENT "#define MINIAUDIO_IMPLEMENTATION\n#include <miniaudio.h>\n")
+add_library(third_miniaudio STATIC ${CMAKE_BINARY_DIR}/miniaudio.c)
+target_include_directories(third_miniaudio SYSTEM PUBLIC ${miniaudio_dir}/miniaudio)
+target_link_libraries(third_miniaudio PUBLIC carat_build m)
+target_compile_options(third_miniaudio PRIVATE -O2 -w)
+target_compile_definitions(third_miniaudio PUBLIC MA_NO_DEVICE_IO MA_NO_ENCODING MA_NO_ENGINE MA_NO_GENERATION MA_NO_NODE_GRAPH
+  MA_NO_RESOURCE_MANAGER MA_NO_THREADING)
+
+# libsoxr: only its SIMD engine for 32-bit floats, which also keeps no state that threads would share.
+carat_fetch_sdist(soxr soxr_dir)
+set(soxr_sources cr cr32s data-io dbesi0 fft4g64 filter pffft32s soxr util32s)
+list(TRANSFORM soxr_sources REPLACE "(.+)" "${soxr_dir}/libsoxr/src/\\1.c")
+block()
+  foreach(switch WITH_PFFFT WITH_CR32S HAVE_FENV_H HAVE_STDBOOL_H HAVE_STDINT_H HAVE_LRINT)
+    set(${switch} 1)
+  endforeach()
+  configure_file(${soxr_dir}/libsoxr/soxr-config.h.in ${CMAKE_BINARY_DIR}/soxr/soxr-config.h)
+endblock()
+add_library(third_soxr STATIC ${soxr_sources})
+target_include_directories(third_soxr SYSTEM PUBLIC ${soxr_dir}/libsoxr/src PRIVATE ${CMAKE_BINARY_DIR}/soxr)
+target_link_libraries(third_soxr PUBLIC carat_build m)
+target_compile_definitions(third_soxr PRIVATE SOXR_LIB)
+target_compile_options(third_soxr PRIVATE -O2 -w)

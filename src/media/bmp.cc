@@ -152,7 +152,7 @@ Result<Image> decode_bmp(Bytes file, const MediaLimits& limits) {
   std::vector<uint8_t> expanded;
   if (runs) expanded = expand_runs(pixels, h);
   for (int64_t y = 0; y < h.height; ++y) {
-    if (y % 64 == 0 && past_deadline(limits)) return deadline_error("image");
+    if (y % 64 == 0) CARAT_TRY_VOID(check_deadline(limits, "image"));
     const uint8_t* row = runs ? &expanded[y * h.width] : pixels.data() + y * row_bytes;
     for (int64_t x = 0; x < h.width; ++x) {
       if (indexed) {

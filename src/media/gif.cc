@@ -92,7 +92,7 @@ Result<Image> decode_gif(Bytes file, const MediaLimits& limits) {
   constexpr int kStart[] = {0, 4, 2, 1}, kStep[] = {8, 8, 4, 2};
   for (int pass = 0; pass < (frame.interlaced ? 4 : 1); ++pass)
     for (int y = frame.interlaced ? kStart[pass] : 0; y < frame.height; y += frame.interlaced ? kStep[pass] : 1) {
-      if (y % 64 == 0 && past_deadline(limits)) return deadline_error("image");
+      if (y % 64 == 0) CARAT_TRY_VOID(check_deadline(limits, "image"));
       if (frame.width > 0 && !read_row(y)) return error_of(d.gif->Error);
     }
   const ColorMapObject* map = d.gif->Image.ColorMap != nullptr ? d.gif->Image.ColorMap : d.gif->SColorMap;

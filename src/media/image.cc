@@ -76,15 +76,12 @@ Result<ImageHeader> read_image_header(std::span<const uint8_t> file) {
 }
 
 Result<Image> decode_image(std::span<const uint8_t> file, const MediaLimits& limits) {
-  const auto size = static_cast<int64_t>(file.size());
-  if (size > limits.max_encoded_bytes)
-    return Error{Errc::kTooLarge,
-                 str_cat("the image file has ", size, " bytes; at most ", limits.max_encoded_bytes, " are allowed")};
+  CARAT_TRY_VOID(check_encoded_size(limits, file.size(), "image"));
   CARAT_TRY(const auto header, read_image_header(file));
   if (int64_t{header.width} * header.height > limits.max_image_pixels)
     return Error{Errc::kTooLarge, str_cat("the image has ", header.width, " x ", header.height, " pixels; at most ",
                                           limits.max_image_pixels, " are allowed")};
-  if (past_deadline(limits)) return deadline_error("image");
+  CARAT_TRY_VOID(check_deadline(limits, "image"));
   CARAT_TRY(auto image, codec(header.format).decode(file, limits));
   return turn(std::move(image), codec(header.format).orientation(file));
 }
@@ -101,14 +98,6 @@ Error broken(ImageFormat format, std::string_view what) {
 
 Error unsupported(ImageFormat format, std::string_view what) {
   return {Errc::kUnsupported, str_cat("the ", to_string(format), " image cannot be read: ", what)};
-}
-
-bool past_deadline(const MediaLimits& limits) {
-  return limits.deadline != MediaLimits::Clock::time_point::max() && MediaLimits::Clock::now() > limits.deadline;
-}
-
-Error deadline_error(std::string_view what) {
-  return {Errc::kUnavailable, str_cat("decoding the ", what, " took longer than is allowed")};
 }
 
 }  // namespace image_codecs

@@ -6,12 +6,11 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "media/bytes.h"
 #include "media/image.h"
 #include "media/limits.h"
 
 namespace carat::image_codecs {
-
-using Bytes = std::span<const uint8_t>;
 
 /// Size from the header; nothing else is read. Errors: kInvalidArgument, kUnsupported.
 Result<ImageHeader> read_jpeg_header(Bytes file);
@@ -39,18 +38,5 @@ int xmp_orientation(std::string_view xmp);
 Image make_image(int width, int height);
 Error broken(ImageFormat format, std::string_view what);
 Error unsupported(ImageFormat format, std::string_view what);
-bool past_deadline(const MediaLimits& limits);
-Error deadline_error(std::string_view what);
-
-// Integers at `at`; the caller has checked that they lie inside.
-inline uint32_t u16le(Bytes b, size_t at) { return b[at] | uint32_t{b[at + 1]} << 8; }
-inline uint32_t u16be(Bytes b, size_t at) { return uint32_t{b[at]} << 8 | b[at + 1]; }
-inline uint32_t u32le(Bytes b, size_t at) { return u16le(b, at) | u16le(b, at + 2) << 16; }
-inline uint32_t u32be(Bytes b, size_t at) { return u16be(b, at) << 16 | u16be(b, at + 2); }
-/// Whether `b` has `text` at `at`.
-inline bool has_at(Bytes b, size_t at, std::string_view text) {
-  return at <= b.size() && b.size() - at >= text.size() &&
-         std::string_view(reinterpret_cast<const char*>(b.data()) + at, text.size()) == text;
-}
 
 }  // namespace carat::image_codecs

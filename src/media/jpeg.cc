@@ -21,8 +21,8 @@ struct Decoder {
   jpeg_progress_mgr progress;
   std::jmp_buf on_error;
   char message[JMSG_LENGTH_MAX];
+  const MediaLimits* limits;  // null: none
   bool timed_out;
-  MediaLimits::Clock::time_point deadline;
 };
 
 Decoder& self(j_common_ptr info) { return *static_cast<Decoder*>(info->client_data); }
@@ -55,7 +55,7 @@ void skip(j_decompress_ptr info, long count) {
 void on_progress(j_common_ptr info) {
   auto& d = self(info);
   if (d.info.input_scan_number > kMaxScans) give_up(info, "it has more than 100 scans");
-  if (d.deadline != MediaLimits::Clock::time_point::max() && MediaLimits::Clock::now() > d.deadline) {
+  if (d.limits != nullptr && !check_deadline(*d.limits, "image")) {
     d.timed_out = true;
     give_up(info, "deadline");
   }
@@ -118,7 +118,7 @@ struct Closer {
 };
 
 Error error_of(const Decoder& d) {
-  return d.timed_out ? deadline_error("image") : broken(ImageFormat::kJpeg, d.message);
+  return d.timed_out ? check_deadline(*d.limits, "image").error() : broken(ImageFormat::kJpeg, d.message);
 }
 
 }  // namespace
@@ -126,7 +126,6 @@ Error error_of(const Decoder& d) {
 Result<ImageHeader> read_jpeg_header(Bytes file) {
   Decoder d{};
   const Closer closer{d};
-  d.deadline = MediaLimits::Clock::time_point::max();
   if (!read_header(d, file)) return error_of(d);
   return ImageHeader{.format = ImageFormat::kJpeg,
                      .width = static_cast<int>(d.info.image_width),
@@ -136,7 +135,7 @@ Result<ImageHeader> read_jpeg_header(Bytes file) {
 Result<Image> decode_jpeg(Bytes file, const MediaLimits& limits) {
   Decoder d{};
   const Closer closer{d};
-  d.deadline = limits.deadline;
+  d.limits = &limits;
   if (!read_header(d, file)) return error_of(d);
   const bool cmyk = d.info.num_components == 4;
   if (!cmyk && d.info.num_components != 1 && d.info.num_components != 3)

@@ -3,6 +3,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string_view>
+
+#include "base/result.h"
 
 namespace carat {
 
@@ -20,5 +23,10 @@ struct MediaLimits {
   int max_streams = 32;                                   ///< tracks of a video file
   Clock::time_point deadline = Clock::time_point::max();  ///< decoding ends with kUnavailable soon after it
 };
+
+/// kTooLarge if the file of a `kind` ("image") has more than max_encoded_bytes.
+Result<void> check_encoded_size(const MediaLimits& limits, size_t size, std::string_view kind);
+/// kUnavailable once the deadline is over. Costs a look at the clock.
+Result<void> check_deadline(const MediaLimits& limits, std::string_view kind);
 
 }  // namespace carat

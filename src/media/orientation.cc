@@ -11,8 +11,6 @@ namespace {
 constexpr std::string_view kExif{"Exif\0\0", 6};
 constexpr std::string_view kXmp{"http://ns.adobe.com/xap/1.0/\0", 29};
 
-std::string_view text(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
-
 int combine(Bytes exif, std::string_view xmp) {
   int found = exif_orientation(exif);
   if (found == 0) found = xmp_orientation(xmp);
@@ -98,7 +96,7 @@ int jpeg_orientation(Bytes file) {
     if (length < 2 || at + 2 + length > file.size()) break;
     const auto body = file.subspan(at + 4, length - 2);
     if (marker == 0xe1 && has_at(body, 0, kExif)) exif.insert(exif.end(), body.begin() + kExif.size(), body.end());
-    if (marker == 0xe1 && has_at(body, 0, kXmp)) xmp = text(body.subspan(kXmp.size()));
+    if (marker == 0xe1 && has_at(body, 0, kXmp)) xmp = as_text(body.subspan(kXmp.size()));
     at += 2 + length;
   }
   return combine(exif, xmp);
@@ -115,10 +113,10 @@ int png_orientation(Bytes file) {
     constexpr std::string_view kXmpKey{"XML:com.adobe.xmp\0\0", 19};  // the second 0: not compressed
     constexpr std::string_view kRawKey{"Raw profile type exif\0", 22};
     if (has_at(file, at + 4, "eXIf")) exif = body;
-    if (has_at(file, at + 4, "iTXt") && has_at(body, 0, kXmpKey)) xmp = text(body.subspan(kXmpKey.size()));
+    if (has_at(file, at + 4, "iTXt") && has_at(body, 0, kXmpKey)) xmp = as_text(body.subspan(kXmpKey.size()));
     if (has_at(file, at + 4, "tEXt") && has_at(body, 0, kRawKey)) {
       // "\nexif\n", the length, a line break, hexadecimal digits.
-      auto digits = text(body.subspan(kRawKey.size()));
+      auto digits = as_text(body.subspan(kRawKey.size()));
       for (int line = 0; line < 3 && !digits.empty(); ++line)
         digits.remove_prefix(std::min(digits.find('\n'), digits.size() - 1) + 1);
       raw_profile = from_hex(digits);
@@ -136,7 +134,7 @@ int webp_orientation(Bytes file) {
     if (length > file.size() - at - 8) break;
     const auto body = file.subspan(at + 8, length);
     if (has_at(file, at, "EXIF")) exif = body;
-    if (has_at(file, at, "XMP ")) xmp = text(body);
+    if (has_at(file, at, "XMP ")) xmp = as_text(body);
     at += 8 + length + (length & 1);
   }
   return combine(exif, xmp);

@@ -14,7 +14,6 @@ namespace {
 struct Reader {
   Bytes rest;
   char message[128];
-  bool timed_out;
 };
 
 [[noreturn]] void on_error(png_structp png, png_const_charp message) {
@@ -61,17 +60,10 @@ bool start(const Decoder& d, int& channels, int& passes) {
   return true;
 }
 
-bool read_rows(const Decoder& d, Reader& reader, uint8_t* rows, int64_t stride, int height, int passes,
-               const MediaLimits& limits) {
+// Rows [begin, end) of a pass.
+bool read_rows(const Decoder& d, uint8_t* rows, int64_t stride, int begin, int end) {
   if (setjmp(png_jmpbuf(d.png))) return false;
-  for (int pass = 0; pass < passes; ++pass)
-    for (int y = 0; y < height; ++y) {
-      if (y % 64 == 0 && past_deadline(limits)) {
-        reader.timed_out = true;
-        return false;
-      }
-      png_read_row(d.png, rows + y * stride, nullptr);
-    }
+  for (int y = begin; y < end; ++y) png_read_row(d.png, rows + y * stride, nullptr);
   return true;
 }
 
@@ -98,7 +90,7 @@ Result<ImageHeader> read_png_header(Bytes file) {
 
 Result<Image> decode_png(Bytes file, const MediaLimits& limits) {
   CARAT_TRY(const auto header, read_png_header(file));
-  Reader reader{.rest = file, .message = {}, .timed_out = false};
+  Reader reader{.rest = file, .message = {}};
   Decoder d;
   d.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning);
   if (d.png != nullptr) d.info = png_create_info_struct(d.png);
@@ -107,15 +99,16 @@ Result<Image> decode_png(Bytes file, const MediaLimits& limits) {
   int channels = 0, passes = 0;
   if (!start(d, channels, passes)) return broken(ImageFormat::kPng, reader.message);
   Image image = make_image(header.width, header.height);
-  if (channels == 3) {
-    if (!read_rows(d, reader, image.pixels.data(), int64_t{image.width} * 3, image.height, passes, limits))
-      return reader.timed_out ? deadline_error("image") : broken(ImageFormat::kPng, reader.message);
-    return image;
-  }
-  std::vector<uint8_t> indices(int64_t{image.width} * image.height);
-  if (!read_rows(d, reader, indices.data(), image.width, image.height, passes, limits))
-    return reader.timed_out ? deadline_error("image") : broken(ImageFormat::kPng, reader.message);
-  palette_to_rgb(d, indices, image.pixels);
+  std::vector<uint8_t> indices(channels == 1 ? int64_t{image.width} * image.height : 0);
+  uint8_t* const rows = channels == 1 ? indices.data() : image.pixels.data();
+  constexpr int kRowsPerLook = 64;  // at the clock
+  for (int pass = 0; pass < passes; ++pass)
+    for (int y = 0; y < image.height; y += kRowsPerLook) {
+      CARAT_TRY_VOID(check_deadline(limits, "image"));
+      if (!read_rows(d, rows, int64_t{image.width} * channels, y, std::min(y + kRowsPerLook, image.height)))
+        return broken(ImageFormat::kPng, reader.message);
+    }
+  if (channels == 1) palette_to_rgb(d, indices, image.pixels);
   return image;
 }
 

@@ -1,0 +1,19 @@
+#include "media/limits.h"
+
+#include "base/str.h"
+
+namespace carat {
+
+Result<void> check_encoded_size(const MediaLimits& limits, size_t size, std::string_view kind) {
+  if (static_cast<int64_t>(size) <= limits.max_encoded_bytes) return {};
+  return Error{Errc::kTooLarge,
+               str_cat("the ", kind, " has ", size, " bytes; at most ", limits.max_encoded_bytes, " are allowed")};
+}
+
+Result<void> check_deadline(const MediaLimits& limits, std::string_view kind) {
+  if (limits.deadline == MediaLimits::Clock::time_point::max() || MediaLimits::Clock::now() <= limits.deadline)
+    return {};
+  return Error{Errc::kUnavailable, str_cat("decoding the ", kind, " took longer than is allowed")};
+}
+
+}  // namespace carat
