@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "tensor/bf16.h"
 #include "weights/checkpoint.h"
+#include "weights/tensor_binder.h"
 #include "weights/text_weights.h"
 
 namespace carat {
@@ -21,16 +22,6 @@ constexpr std::array<std::string_view, 8> kOtherParts = {"vision_tower.",    "vi
                                                          "audio_tower.",     "embed_audio.",     "pre_projection.",
                                                          "post_projection.", "masked_embedding."};
 
-/// What keeps the views alive.
-struct Owner {
-  std::shared_ptr<const Checkpoint> checkpoint;
-  std::vector<Buffer> copies;  ///< of tensors at odd addresses
-};
-
-std::string file_of(const Checkpoint& checkpoint, const Checkpoint::Tensor* tensor) {
-  return tensor ? tensor->file->path.string() : checkpoint.folder().string();
-}
-
 std::string_view find_prefix(const Checkpoint& checkpoint) {
   for (const std::string_view prefix : kTextPrefixes)
     if (checkpoint.contains(str_cat(prefix, "embed_tokens.weight"))) return prefix;
@@ -42,19 +33,10 @@ bool is_other_part(std::string_view name) {
   return std::any_of(kOtherParts.begin(), kOtherParts.end(), [&](auto part) { return name.starts_with(part); });
 }
 
-bool same_shape(const Shape& expected, std::span<const int64_t> found) {
-  if (static_cast<size_t>(expected.rank()) != found.size()) return false;
-  for (int i = 0; i < expected.rank(); ++i)
-    if (expected[i] != found[static_cast<size_t>(i)]) return false;
-  return true;
-}
-
 class Loader {
  public:
   Loader(std::shared_ptr<const Checkpoint> checkpoint, const ModelConfig& config)
-      : checkpoint_(*checkpoint), config_(config), prefix_(find_prefix(*checkpoint)) {
-    owner_->checkpoint = std::move(checkpoint);
-  }
+      : binder_(std::move(checkpoint)), config_(config), prefix_(find_prefix(binder_.checkpoint())) {}
 
   Result<std::shared_ptr<const TextWeights>> load() {
     const auto tensors = text_tensors(config_.text);
@@ -62,8 +44,9 @@ class Loader {
     CARAT_TRY_VOID(check_extra(tensors));
     weights_->layers.resize(static_cast<size_t>(config_.text.num_layers));
     for (const TextTensor& t : tensors) CARAT_TRY_VOID(bind(t));
-    for (const Checkpoint::File& file : checkpoint_.files()) weights_->files.push_back({file.path, &file.mapping});
-    weights_->owner = owner_;
+    for (const Checkpoint::File& file : binder_.checkpoint().files())
+      weights_->files.push_back({file.path, &file.mapping});
+    weights_->owner = binder_.owner();
     return std::shared_ptr<const TextWeights>(std::move(weights_));
   }
 
@@ -71,24 +54,16 @@ class Loader {
   std::string full_name(const TextTensor& t) const { return str_cat(prefix_, t.name); }
 
   Result<void> check_missing(const std::vector<TextTensor>& tensors) const {
-    std::string first;
-    int64_t count = 0;
-    for (const TextTensor& t : tensors) {
-      if (!t.used() || checkpoint_.contains(full_name(t))) continue;
-      if (count++ == 0) first = full_name(t);
-    }
-    if (count == 0) return {};
-    return Error{
-        Errc::kCorruptFile,
-        str_cat(file_of(checkpoint_, nullptr), ": tensor \"", first, "\" is missing",
-                count > 1 ? str_cat(" (and ", count - 1, " others)") : "", "; config.json asks for ", tensors.size(),
-                " text tensors, the weight files hold ", checkpoint_.num_tensors(), " tensors")};
+    std::vector<std::string> needed;
+    for (const TextTensor& t : tensors)
+      if (t.used()) needed.push_back(full_name(t));
+    return binder_.check_present(needed, "text");
   }
 
   Result<void> check_extra(const std::vector<TextTensor>& tensors) const {
     std::unordered_set<std::string> expected;
     for (const TextTensor& t : tensors) expected.insert(full_name(t));
-    for (const Checkpoint::File& file : checkpoint_.files())
+    for (const Checkpoint::File& file : binder_.checkpoint().files())
       for (const SafetensorsEntry& entry : file.header.tensors)
         if (!expected.contains(entry.name) && !is_other_part(entry.name)) CARAT_TRY_VOID(check_unknown(file, entry));
     return {};
@@ -108,32 +83,17 @@ class Loader {
   }
 
   Result<void> bind(const TextTensor& t) {
-    const Checkpoint::Tensor* tensor = checkpoint_.find(full_name(t));
-    if (!tensor) return {};  // an unused one
-    CARAT_TRY_VOID(check_form(t, *tensor));
-    if (!t.used()) return {};
+    CARAT_TRY(const std::byte* data, binder_.bind(full_name(t), t.shape));
+    if (!data || !t.used()) return {};
     weights_->size_bytes += t.size_bytes();
-    const std::byte* data = tensor->bytes().data();
     ConstTensorView* view = find_text_view(*weights_, t);
     if (!view) return read_scalar(t, data);
-    if (reinterpret_cast<uintptr_t>(data) % alignof(Bf16) != 0) {
-      CARAT_TRY(data, copy(t, *tensor));
-    }
     *view = ConstTensorView(data, DType::kBf16, t.shape);
     // A row per token, far apart: reading ahead would only push other pages out.
-    if (t.part == TextTensorPart::kPleTable)
-      tensor->file->mapping.advise(MappedFile::Access::kRandom, tensor->entry->begin, t.size_bytes());
-    return {};
-  }
-
-  Result<void> check_form(const TextTensor& t, const Checkpoint::Tensor& tensor) const {
-    const SafetensorsEntry& entry = *tensor.entry;
-    const std::string where = str_cat(tensor.file->path.string(), ": tensor ", Json(entry.name).dump());
-    if (!same_shape(t.shape, entry.shape))
-      return Error{Errc::kCorruptFile, str_cat(where, " has shape ", shape_to_string(entry.shape),
-                                               ", config.json asks for ", t.shape.to_string())};
-    if (entry.dtype != "BF16")
-      return Error{Errc::kUnsupported, str_cat(where, " is ", entry.dtype, ", supported: BF16")};
+    if (t.part == TextTensorPart::kPleTable) {
+      const Checkpoint::Tensor& tensor = *binder_.checkpoint().find(full_name(t));
+      tensor.file->mapping.advise(MappedFile::Access::kRandom, tensor.entry->begin, t.size_bytes());
+    }
     return {};
   }
 
@@ -144,20 +104,9 @@ class Loader {
     return {};
   }
 
-  /// Two-byte numbers at an odd address cannot be read in place.
-  Result<const std::byte*> copy(const TextTensor& t, const Checkpoint::Tensor& tensor) {
-    log_warning(tensor.file->path.string(), ": tensor ", t.name, " begins at an odd byte and is copied (",
-                t.size_bytes(), " bytes); write the file anew with an aligned header to avoid this");
-    CARAT_TRY(Buffer buffer, Buffer::allocate(t.size_bytes()));
-    std::memcpy(buffer.data(), tensor.bytes().data(), tensor.bytes().size());
-    owner_->copies.push_back(std::move(buffer));
-    return static_cast<const std::byte*>(owner_->copies.back().data());
-  }
-
-  const Checkpoint& checkpoint_;
+  TensorBinder binder_;
   const ModelConfig& config_;
   const std::string_view prefix_;
-  std::shared_ptr<Owner> owner_ = std::make_shared<Owner>();
   std::shared_ptr<TextWeights> weights_ = std::make_shared<TextWeights>();
 };
 

@@ -67,4 +67,18 @@ inline MemberSpec small_spec(std::string_view name) {
   return s;
 }
 
+/// E2B's or 12B's configuration with everything small, the conformer tower too.
+inline ModelConfig small_hearing_config(std::string_view name) {
+  ModelConfig config = make_model_config(small_spec(name));
+  if (auto* conformer = std::get_if<ConformerConfig>(&config.audio.value())) {
+    conformer->hidden_size = 48;
+    conformer->num_layers = 2;
+    conformer->num_heads = 3;
+    conformer->conv_channels[0] = 8;
+    conformer->conv_channels[1] = 4;
+    conformer->output_size = 40;
+  }
+  return config;
+}
+
 }  // namespace carat::testing_support
