@@ -109,11 +109,6 @@ Json text_json(const ModelConfig& config, ConfigLayout layout) {
   return json;
 }
 
-Json part_of(const Json& raw, std::string_view key, bool present) {
-  const Json* part = present ? raw.find(key) : nullptr;
-  return part ? *part : Json();
-}
-
 }  // namespace
 
 Json to_config_json(const ModelConfig& config, ConfigLayout layout) {
@@ -131,7 +126,7 @@ Json to_config_json(const ModelConfig& config, ConfigLayout layout) {
       {"model_type", config.model_type},
       {"dtype", "bfloat16"},
       {"text_config", std::move(text)},
-      {"vision_config", part_of(config.raw, "vision_config", config.has_vision)},
+      {"vision_config", config.vision ? vision_config_json(*config.vision) : Json()},
       {"audio_config", config.audio ? audio_config_json(*config.audio) : Json()},
       {"image_token_id", optional_json(m.image)},
       {"video_token_id", optional_json(m.video)},

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/audio_config.h"
+#include "config/vision_config.h"
 #include "tensor/tensor.h"
 
 namespace carat {
@@ -18,6 +19,7 @@ struct MediaTensor {
 };
 
 /// `text_hidden_size` is the decoder's.
+std::vector<MediaTensor> vision_tensors(const VisionConfig& config, int64_t text_hidden_size);
 std::vector<MediaTensor> audio_tensors(const AudioConfig& config, int64_t text_hidden_size);
 
 }  // namespace carat

@@ -131,42 +131,14 @@ GenerationConfig make_generation(const MemberSpec& s, const MediaTokenIds& media
   return g;
 }
 
-Json make_vision(const MemberSpec& s) {
+std::optional<VisionConfig> make_vision(const MemberSpec& s) {
   if (s.towers == MediaTowers::kNone) return {};
   if (s.towers == MediaTowers::kUnified)
-    return Json::object({{"model_type", "gemma4_unified_vision"},
-                         {"patch_size", 16},
-                         {"pooling_kernel_size", 3},
-                         {"model_patch_size", 48},
-                         {"mm_embed_dim", s.hidden_size},
-                         {"mm_posemb_size", 1120},
-                         {"num_soft_tokens", 280},
-                         {"output_proj_dims", s.hidden_size},
-                         {"rms_norm_eps", 1e-6},
-                         {"dtype", "bfloat16"}});
-  const bool small = s.towers == MediaTowers::kSmall;
-  const int heads = small ? 12 : 16, head_dim = small ? 64 : 72;
-  return Json::object({{"model_type", "gemma4_vision"},
-                       {"hidden_size", heads * head_dim},
-                       {"intermediate_size", small ? 3072 : 4304},
-                       {"num_hidden_layers", small ? 16 : 27},
-                       {"num_attention_heads", heads},
-                       {"num_key_value_heads", heads},
-                       {"head_dim", head_dim},
-                       {"global_head_dim", head_dim},
-                       {"patch_size", 16},
-                       {"pooling_kernel_size", 3},
-                       {"position_embedding_size", 10240},
-                       {"use_clipped_linears", small},
-                       {"standardize", !small},
-                       {"default_output_length", 280},
-                       {"rope_parameters", Json::object({{"rope_type", "default"}, {"rope_theta", 100.0}})},
-                       {"rms_norm_eps", 1e-6},
-                       {"hidden_activation", "gelu_pytorch_tanh"},
-                       {"attention_bias", false},
-                       {"attention_dropout", 0.0},
-                       {"max_position_embeddings", 131072},
-                       {"dtype", "bfloat16"}});
+    return VisionConfig{.encoder = PatchEmbedderConfig{.hidden_size = s.hidden_size}};
+  if (s.towers == MediaTowers::kSmall) return VisionConfig{.encoder = VisionTowerConfig{.clipped_linears = true}};
+  return VisionConfig{
+      .encoder = VisionTowerConfig{
+          .hidden_size = 1152, .intermediate_size = 4304, .num_layers = 27, .num_heads = 16, .standardize = true}};
 }
 
 std::optional<AudioConfig> make_audio(const MemberSpec& s) {
@@ -201,13 +173,12 @@ ModelConfig make_model_config(const MemberSpec& spec, bool instruct) {
   ModelConfig m;
   m.model_type = unified ? "gemma4_unified" : "gemma4";
   m.architectures = {unified ? "Gemma4UnifiedForConditionalGeneration" : "Gemma4ForConditionalGeneration"};
-  m.has_vision = spec.towers != MediaTowers::kNone;
   m.text = make_text(spec);
+  m.vision = make_vision(spec);
   m.audio = make_audio(spec);
   m.media = make_media(spec.vocab_size);
   m.generation = make_generation(spec, m.media, instruct);
   m.variant = variant_of(m);
-  m.raw = Json::object({{"vision_config", make_vision(spec)}});
   m.raw = to_config_json(m);
   return m;
 }

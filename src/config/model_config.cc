@@ -4,8 +4,8 @@
 #include <array>
 #include <set>
 
-#include "base/mapped_file.h"
 #include "base/str.h"
+#include "config/json_file.h"
 #include "config/members.h"
 #include "config/object_reader.h"
 
@@ -20,7 +20,6 @@ constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 4096;
 constexpr int64_t kMaxPositions = 1 << 24;
 constexpr int64_t kMaxExperts = 4096;
-constexpr int64_t kMaxFileBytes = 64 << 20;
 constexpr size_t kMaxTokenList = 65536;
 
 constexpr std::array<std::string_view, 4> kModelTypes = {"gemma4", "gemma4_unified", "gemma4_text",
@@ -331,16 +330,9 @@ std::vector<std::string> read_architectures(ObjectReader& root) {
   return names;
 }
 
-Result<Json> read_json_file(const std::filesystem::path& path) {
-  CARAT_TRY(const std::string text, read_text_file(path, kMaxFileBytes));
-  auto json = parse_json(text);
-  if (!json) return Error{Errc::kCorruptFile, str_cat(path.string(), ": ", json.error().message)};
-  return json;
-}
-
 }  // namespace
 
-Result<ModelConfig> parse_model_config(const Json& config, const Json* generation) {
+Result<ModelConfig> parse_model_config(const Json& config, const Json* generation, const Json& processor) {
   Result<void> status;
   ObjectReader root(config, "config.json: ", status);
   CARAT_TRY_VOID(status);
@@ -351,7 +343,6 @@ Result<ModelConfig> parse_model_config(const Json& config, const Json* generatio
   const bool unified = m.model_type.starts_with("gemma4_unified");
   m.architectures = read_architectures(root);
   check_fixed_settings(root);
-  m.has_vision = !text_only && has_part(root, "vision_config");
 
   const Json* text_json = text_only ? &config : root.find("text_config");
   if (!text_json) root.fail(Errc::kInvalidArgument, "text_config", "must be an object");
@@ -363,23 +354,24 @@ Result<ModelConfig> parse_model_config(const Json& config, const Json* generatio
   CARAT_TRY_VOID(status);
   m.generation = read_generation(root, text, generation, status, m.text.vocab_size);
   m.media = read_media_ids(root, m.text.vocab_size);
+  if (!text_only && has_part(root, "vision_config")) {
+    m.vision = read_vision_config(*root.find("vision_config"), unified, status);
+    if (status) read_budgets(processor.is_null() ? Json::object() : processor, *m.vision, status);
+  }
   if (!text_only && has_part(root, "audio_config"))
     m.audio = read_audio_config(*root.find("audio_config"), unified, status);
   CARAT_TRY_VOID(status);
   m.variant = variant_of(m);
   m.raw = config;
+  m.processor = processor;
   return m;
 }
 
 Result<ModelConfig> load_model_config(const std::filesystem::path& folder) {
   CARAT_TRY(const Json config, read_json_file(folder / "config.json"));
-  const auto generation_path = folder / "generation_config.json";
-  std::optional<Json> generation;
-  std::error_code ec;
-  if (std::filesystem::exists(generation_path, ec)) {
-    CARAT_TRY(generation, read_json_file(generation_path));
-  }
-  auto parsed = parse_model_config(config, generation ? &*generation : nullptr);
+  CARAT_TRY(const auto generation, read_json_file_if_there(folder / "generation_config.json"));
+  CARAT_TRY(const Json processor, load_processor_config(folder));
+  auto parsed = parse_model_config(config, generation ? &*generation : nullptr, processor);
   // Messages start with the file's plain name, so the folder in front of it completes the path.
   if (!parsed) return Error{parsed.error().code, str_cat((folder / "").string(), parsed.error().message)};
   return parsed;

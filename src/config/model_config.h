@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/token.h"
 #include "config/audio_config.h"
+#include "config/vision_config.h"
 
 namespace carat {
 
@@ -81,25 +82,26 @@ struct ModelConfig {
   std::string model_type;  ///< gemma4, gemma4_unified; gemma4_text, gemma4_unified_text for text-only checkpoints
   std::vector<std::string> architectures;
   std::string variant;  ///< "E2B", "E4B", "12B", "26B-A4B", "31B" by shape, or "custom"
-  bool has_vision = false;
   TextConfig text;
-  std::optional<AudioConfig> audio;  ///< none: the model cannot hear
+  std::optional<VisionConfig> vision;  ///< none: the model cannot see
+  std::optional<AudioConfig> audio;    ///< none: the model cannot hear
   GenerationConfig generation;
   MediaTokenIds media;
-  Json raw;  ///< config.json as read, for the towers and for inspection
+  Json raw;        ///< config.json as read, for overrides and for inspection
+  Json processor;  ///< as load_processor_config() gives it; null if the folder has none
 };
 
-/// Reads FOLDER/config.json and, where it exists, FOLDER/generation_config.json.
+/// Reads FOLDER/config.json and, where they exist, FOLDER/generation_config.json and the processors' files.
 /// Errors: kNotFound, kIo, kCorruptFile, kUnsupported, kInvalidArgument; the message names file, key, value and what is
 /// allowed.
 Result<ModelConfig> load_model_config(const std::filesystem::path& folder);
-/// The same from parsed files; `generation` may be null. Messages start with the file's plain name.
-Result<ModelConfig> parse_model_config(const Json& config, const Json* generation);
+/// The same from parsed files; `generation` may be null, so may `processor`. Messages start with the file's plain name.
+Result<ModelConfig> parse_model_config(const Json& config, const Json* generation, const Json& processor = {});
 
 /// How a config.json states the head geometry of full layers: `global_head_dim` and `num_global_key_value_heads`
 /// (published files), or `per_layer_config` (what Transformers 5.24 saves).
 enum class ConfigLayout { kPublished, kPerLayer };
-/// config.json's content for `config`: everything from the fields, but the vision tower's part copied from `raw`.
+/// config.json's content for `config`: everything from the fields.
 /// parse_model_config() reads it back to the same fields. The full layers must have equal geometry for kPublished.
 Json to_config_json(const ModelConfig& config, ConfigLayout layout = ConfigLayout::kPublished);
 /// generation_config.json's content.

@@ -36,7 +36,7 @@ void expect_same(const ModelConfig& a, const ModelConfig& b) {
   EXPECT_EQ(a.model_type, b.model_type);
   EXPECT_EQ(a.architectures, b.architectures);
   EXPECT_EQ(a.variant, b.variant);
-  EXPECT_EQ(a.has_vision, b.has_vision);
+  EXPECT_TRUE(a.vision == b.vision);
   EXPECT_TRUE(a.audio == b.audio);
   EXPECT_TRUE(a.text == b.text);
   EXPECT_TRUE(a.generation == b.generation);
@@ -144,7 +144,7 @@ TEST(ParseModelConfig, TextOnlyCheckpoint) {
     const auto parsed = parse_model_config(to_config_json(config), nullptr);
     ASSERT_TRUE(parsed) << parsed.error().message;
     EXPECT_TRUE(parsed->text == config.text);
-    EXPECT_FALSE(parsed->has_vision);
+    EXPECT_FALSE(parsed->vision);
     EXPECT_EQ(parsed->variant, name);
   }
 }
@@ -306,6 +306,142 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"/eos_token_id", "\"<eos>\"", Errc::kInvalidArgument, {}},
         Refusal{"/image_token_id", "258880", Errc::kInvalidArgument, {"vocab_size"}}));
 
+// ---- vision_config and the processors' settings
+
+Result<ModelConfig> with_vision(std::string_view member, const std::string& key, const std::string& json) {
+  Json config = make_model_config(published_member(member)).raw;
+  Json* vision = config.find("vision_config");
+  if (json.empty())
+    vision->erase(key);
+  else
+    vision->set(key, *parse_json(json));
+  return parse_model_config(config, nullptr);
+}
+
+TEST(ParseVisionConfig, PublishedForms) {
+  const auto tower = [](const char* name) {
+    return std::get<VisionTowerConfig>(builtin_model_config(name)->vision->encoder);
+  };
+  EXPECT_EQ(tower("google/gemma-4-E4B-it").head_dim(), 64);
+  EXPECT_TRUE(tower("google/gemma-4-E4B-it").clipped_linears);
+  EXPECT_EQ(tower("google/gemma-4-31B").head_dim(), 72);
+  EXPECT_TRUE(tower("google/gemma-4-26B-A4B-it").standardize);
+  const VisionConfig embedder = *builtin_model_config("google/gemma-4-12B-it")->vision;
+  EXPECT_EQ(std::get<PatchEmbedderConfig>(embedder.encoder).hidden_size, 3840);
+  EXPECT_EQ(embedder.patch_size(), 48);
+  EXPECT_EQ(embedder.max_soft_tokens(), 1120);
+  EXPECT_EQ(embedder.image_soft_tokens, 280);
+  EXPECT_EQ(embedder.frame_soft_tokens, 70);
+  EXPECT_EQ(embedder.video_frames, 32);
+}
+
+TEST(ParseVisionConfig, AbsentKeysTakeTheClassDefaults) {
+  Json config = make_model_config(published_member("E2B")).raw;
+  config.set("vision_config", Json::object());
+  EXPECT_TRUE(std::get<VisionTowerConfig>(parse_model_config(config, nullptr)->vision->encoder) == VisionTowerConfig{});
+  config.set("vision_config", Json());
+  EXPECT_FALSE(parse_model_config(config, nullptr)->vision);
+  config = make_model_config(published_member("12B")).raw;
+  config.set("vision_config", Json::object());
+  EXPECT_TRUE(parse_model_config(config, nullptr)->vision == make_model_config(published_member("12B")).vision);
+}
+
+TEST(ParseVisionConfig, AxialIsWhatNewerFilesCallTheRotation) {
+  EXPECT_TRUE(with_vision("E2B", "rope_parameters", R"({"rope_type": "axial", "rope_theta": 100.0})"));
+}
+
+struct VisionRefusal {
+  const char* member;
+  const char* key;
+  const char* json;
+  Errc code;
+  const char* says;
+};
+
+TEST(ParseVisionConfig, RefusalsNameKeyValueAndWhatIsAllowed) {
+  const VisionRefusal cases[] = {
+      {"E2B", "model_type", "\"siglip\"", Errc::kUnsupported, "gemma4_vision"},
+      {"E2B", "hidden_size", "0", Errc::kInvalidArgument, "from 4 to"},
+      {"E2B", "hidden_size", "99999999999999999999", Errc::kInvalidArgument, "from 4 to"},
+      {"E2B", "hidden_size", "770", Errc::kInvalidArgument, "multiple of 4 * num_attention_heads = 48"},
+      {"E2B", "head_dim", "32", Errc::kUnsupported, "supported: hidden_size / num_attention_heads = 64"},
+      {"E2B", "num_attention_heads", "0", Errc::kInvalidArgument, "from 1 to"},
+      {"E2B", "num_key_value_heads", "4", Errc::kUnsupported, "num_attention_heads = 12"},
+      {"E2B", "num_hidden_layers", "0", Errc::kInvalidArgument, "from 1 to 256"},
+      {"E2B", "intermediate_size", "-1", Errc::kInvalidArgument, "from 1 to"},
+      {"E2B", "patch_size", "14", Errc::kUnsupported, "supported: 16"},
+      {"E2B", "pooling_kernel_size", "2", Errc::kUnsupported, "supported: 3"},
+      {"E2B", "position_embedding_size", "209", Errc::kInvalidArgument, "at least 210"},
+      {"E2B", "use_clipped_linears", "1", Errc::kInvalidArgument, "true or false"},
+      {"E2B", "standardize", "\"no\"", Errc::kInvalidArgument, "true or false"},
+      {"E2B", "hidden_activation", "\"silu\"", Errc::kUnsupported, "gelu_pytorch_tanh"},
+      {"E2B", "attention_bias", "true", Errc::kUnsupported, "false"},
+      {"E2B", "rms_norm_eps", "0", Errc::kInvalidArgument, "(0, 0.1]"},
+      {"E2B", "rope_parameters", "3", Errc::kInvalidArgument, "object"},
+      {"E2B", "rope_parameters", R"({"rope_type": "yarn"})", Errc::kUnsupported, "axial"},
+      {"E2B", "rope_parameters", R"({"rope_theta": 0})", Errc::kInvalidArgument, "rope_theta"},
+      {"12B", "model_type", "\"gemma4_vision\"", Errc::kUnsupported, "gemma4_unified_vision"},
+      {"12B", "model_patch_size", "32", Errc::kUnsupported, "supported: 48"},
+      {"12B", "mm_embed_dim", "0", Errc::kInvalidArgument, "from 1 to"},
+      {"12B", "mm_posemb_size", "69", Errc::kInvalidArgument, "at least 70"},
+      {"12B", "output_proj_dims", "100", Errc::kUnsupported, "mm_embed_dim = 3840"},
+  };
+  for (const VisionRefusal& c : cases) {
+    const auto parsed = with_vision(c.member, c.key, c.json);
+    ASSERT_FALSE(parsed) << c.key << " " << c.json;
+    EXPECT_EQ(parsed.error().code, c.code) << parsed.error().message;
+    EXPECT_THAT(parsed.error().message,
+                AllOf(HasSubstr("config.json: vision_config."), HasSubstr(c.key), HasSubstr(c.says)));
+  }
+}
+
+TEST(ParseVisionConfig, BudgetsComeFromTheProcessor) {
+  const Json config = make_model_config(published_member("E2B")).raw;
+  const Json processor = *parse_json(R"({"image_processor": {"max_soft_tokens": 1120},
+                                         "video_processor": {"max_soft_tokens": 140, "num_frames": 8}})");
+  const auto parsed = parse_model_config(config, nullptr, processor);
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->vision->image_soft_tokens, 1120);
+  EXPECT_EQ(parsed->vision->frame_soft_tokens, 140);
+  EXPECT_EQ(parsed->vision->video_frames, 8);
+  EXPECT_TRUE(parsed->processor == processor);
+}
+
+TEST(ParseVisionConfig, BudgetsFitThePositionTable) {
+  Json config = make_model_config(published_member("E2B")).raw;
+  config.find("vision_config")->set("position_embedding_size", 500);
+  const auto parsed = parse_model_config(config, nullptr);  // 280 would need 840 rows
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->vision->max_soft_tokens(), 140);
+  EXPECT_EQ(parsed->vision->image_soft_tokens, 140);
+  const Json processor = *parse_json(R"({"image_processor": {"max_soft_tokens": 280}})");
+  const auto refused = parse_model_config(config, nullptr, processor);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("max_soft_tokens is 280"), HasSubstr("at most 140")));
+}
+
+TEST(ParseVisionConfig, ProcessorsThatPrepareInAnotherWayAreRefused) {
+  const Json config = make_model_config(published_member("31B")).raw;
+  const std::pair<const char*, const char*> cases[] = {
+      {"max_soft_tokens", R"({"image_processor": {"max_soft_tokens": 256}})"},
+      {"max_soft_tokens", R"({"video_processor": {"max_soft_tokens": "many"}})"},
+      {"num_frames", R"({"video_processor": {"num_frames": 0}})"},
+      {"patch_size", R"({"image_processor": {"patch_size": 14}})"},
+      {"pooling_kernel_size", R"({"image_processor": {"pooling_kernel_size": 4}})"},
+      {"resample", R"({"image_processor": {"resample": 2}})"},
+      {"do_resize", R"({"image_processor": {"do_resize": false}})"},
+      {"do_rescale", R"({"video_processor": {"do_rescale": false}})"},
+      {"rescale_factor", R"({"image_processor": {"rescale_factor": 0.5}})"},
+      {"image_processor", R"({"image_processor": 7})"},
+      {"processor_config.json", "[]"},
+  };
+  for (const auto& [key, text] : cases) {
+    const auto parsed = parse_model_config(config, nullptr, *parse_json(text));
+    ASSERT_FALSE(parsed) << text;
+    EXPECT_THAT(parsed.error().message, AllOf(HasSubstr("processor_config.json"), HasSubstr(key)));
+  }
+}
+
 // ---- audio_config
 
 /// A small model's config.json with one key of audio_config changed, or erased if `json` is empty.
@@ -461,6 +597,26 @@ TEST_F(Folder, ReadsBothFiles) {
   ASSERT_TRUE(loaded) << loaded.error().message;
   expect_same(*loaded, config);
   EXPECT_EQ(loaded->raw, config.raw);
+}
+
+TEST_F(Folder, ReadsTheProcessorsFiles) {
+  const auto budgets = [&] {
+    const auto loaded = load_model_config(path);
+    EXPECT_TRUE(loaded) << loaded.error().message;
+    return std::pair(loaded->vision->image_soft_tokens, loaded->vision->frame_soft_tokens);
+  };
+  write("config.json", make_model_config(published_member("E2B")).raw.dump());
+  EXPECT_EQ(budgets(), std::pair(280, 70));
+  write("preprocessor_config.json", R"({"max_soft_tokens": 560})");
+  write("video_preprocessor_config.json", R"({"max_soft_tokens": 140})");
+  EXPECT_EQ(budgets(), std::pair(560, 140));
+  write("processor_config.json", R"({"image_processor": {"max_soft_tokens": 70}, "video_processor": null})");
+  EXPECT_EQ(budgets(), std::pair(70, 140));
+  write("processor_config.json", "nope");
+  const auto loaded = load_model_config(path);
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().code, Errc::kCorruptFile);
+  EXPECT_THAT(loaded.error().message, HasSubstr((path / "processor_config.json").string()));
 }
 
 TEST_F(Folder, ErrorsNameTheFile) {

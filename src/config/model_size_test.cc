@@ -182,10 +182,33 @@ TEST(AudioTensors, CountsMatchTheFiles) {
   EXPECT_EQ(audio_tensors(*member("12B").audio, 3840).size(), 1u);
 }
 
-TEST(ModelSize, NonsenseInTowersIsHarmless) {
-  ModelConfig config = member("E2B");
-  config.raw.find("vision_config")->set("hidden_size", -5);
-  EXPECT_GE(model_size(config).total(), 0);
+TEST(VisionTensors, CountsMatchTheFiles) {
+  // Per layer 7 linears with 4 bounds each or none, 4 norms, 2 of heads; 2 of the embedder; the projection.
+  const auto small = vision_tensors(*member("E2B").vision, 1536), large = vision_tensors(*member("31B").vision, 5376);
+  EXPECT_EQ(small.size(), 16u * (7 * 5 + 6) + 2 + 1);
+  EXPECT_EQ(large.size(), 27u * (7 + 6) + 2 + 2 + 1);
+  EXPECT_EQ(vision_tensors(*member("12B").vision, 3840).size(), 10u);
+  // Sizes of vision.md section 8.
+  const auto parameters = [](const std::vector<MediaTensor>& tensors, bool projection) {
+    int64_t count = 0;
+    for (const MediaTensor& t : tensors) count += t.projection == projection ? t.shape.num_elements() : 0;
+    return count;
+  };
+  EXPECT_EQ(parameters(small, false), 167'365'056);
+  EXPECT_EQ(parameters(large, false), 569'550'384);
+  EXPECT_EQ(parameters(vision_tensors(*member("12B").vision, 3840), false), 35'176'704);
+  EXPECT_EQ(parameters(vision_tensors(*member("12B").vision, 3840), true), 14'745'600);
+}
+
+TEST(MediaTensors, WithTextTheyAreTheWholeFile) {
+  const std::pair<const char*, size_t> files[] = {
+      {"E2B", 2011}, {"E4B", 2130}, {"12B", 677}, {"26B-A4B", 1013}, {"31B", 1188}};
+  for (const auto& [name, count] : files) {
+    const ModelConfig config = member(name);
+    const int64_t hidden = config.text.hidden_size;
+    const size_t audio = config.audio ? audio_tensors(*config.audio, hidden).size() : 0;
+    EXPECT_EQ(text_tensors(config.text).size() + vision_tensors(*config.vision, hidden).size() + audio, count) << name;
+  }
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ Result<void> apply_overrides(const Json& overrides, ModelConfig& config) {
   Json raw = config.raw.is_object() ? config.raw : to_config_json(config);
   merge_json(raw, overrides);
   const Json generation = to_generation_json(config.generation);
-  auto parsed = parse_model_config(raw, &generation);
+  auto parsed = parse_model_config(raw, &generation, config.processor);
   if (!parsed) return Error{parsed.error().code, str_cat("--json-model-override-args: ", parsed.error().message)};
   config = std::move(*parsed);
   return {};

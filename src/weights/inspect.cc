@@ -91,8 +91,7 @@ void describe_shape(Report& r, const ModelConfig& config) {
               ? ""
               : "; suppressed " + list_of(config.generation.suppress_token_ids));
   r.field("Context", t.max_position_embeddings, " tokens");
-  r.field("Encoders",
-          config.has_vision ? (config.audio ? "vision, audio" : "vision") : (config.audio ? "audio" : "none"));
+  r.field("Encoders", config.vision ? (config.audio ? "vision, audio" : "vision") : (config.audio ? "audio" : "none"));
 }
 
 void describe_files(Report& r, const fs::path& folder, const ModelConfig& config) {

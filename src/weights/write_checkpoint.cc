@@ -66,7 +66,7 @@ Result<void> write_checkpoint(const std::filesystem::path& folder, const ModelCo
   std::filesystem::create_directories(folder, ec);
   if (ec) return Error{Errc::kIo, str_cat(folder.string(), ": cannot be made: ", ec.message())};
   ModelConfig written = config;
-  written.has_vision = false;  // no weights for them
+  written.vision.reset();  // no weights for them
   written.audio.reset();
   CARAT_TRY_VOID(write_text(folder / "config.json", to_config_json(written, layout).dump()));
   CARAT_TRY_VOID(write_text(folder / "generation_config.json", to_generation_json(config.generation).dump()));
