@@ -33,6 +33,7 @@ namespace {
 
 using testing::argmax;
 using testing::Piece;
+using testing::SoftItem;
 using testing::TextModelDriver;
 
 /// A member's form at small sizes, with seeded weights.
@@ -50,6 +51,19 @@ class TextModelTest : public ::testing::TestWithParam<const char*> {
     std::vector<TokenId> out;
     for (int i = 0; i < length; ++i) out.push_back(static_cast<TokenId>(random() % 300));
     return out;
+  }
+
+  SoftItem item(int begin, int num_tokens, bool vision, uint32_t seed) const {
+    SoftItem out{begin, num_tokens, vision && config_.text.bidirectional_vision, {}};
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    for (int i = 0; i < num_tokens * config_.text.hidden_size; ++i) out.values.emplace_back(normal(random));
+    return out;
+  }
+  /// For a prompt of 150 tokens: an image over a page's border, a frame behind it, sound, another
+  /// image.
+  std::vector<SoftItem> items() const {
+    return {item(50, 30, true, 1), item(80, 1, true, 2), item(83, 20, false, 3), item(105, 40, true, 4)};
   }
 
   ModelConfig config_;
@@ -125,6 +139,67 @@ TEST_P(TextModelTest, ThreadsChangeNothing) {
   EXPECT_EQ(two.prefill(tokens, 17), expected);
 }
 
+TEST_P(TextModelTest, SoftRowsCountAndTheirIdsDoNot) {
+  const auto tokens = prompt(150, 7);
+  auto other_ids = tokens;
+  for (const SoftItem& i : items()) std::fill_n(other_ids.begin() + i.begin, i.num_tokens, config_.media.image.value());
+  TextModelDriver text = driver(), soft = driver(), other = driver(), changed = driver();
+  soft.set_media(0, items());
+  other.set_media(0, items());
+  auto changed_items = items();
+  changed_items[1] = item(80, 1, true, 9);
+  changed.set_media(0, changed_items);
+  const auto expected = soft.prefill(tokens, 150);
+  EXPECT_NE(expected, text.prefill(tokens, 150));
+  EXPECT_EQ(expected, other.prefill(other_ids, 150));
+  EXPECT_NE(expected, changed.prefill(tokens, 150));
+}
+
+/// Wherever a prompt is cut, if not inside of a block; and where a cached beginning ends, inside of one too.
+TEST_P(TextModelTest, ChunksOfMediaChangeNothing) {
+  const auto tokens = prompt(150, 8);
+  TextModelDriver whole = driver();
+  whole.set_media(0, items());
+  const auto expected = whole.step({{0, tokens, true}});
+  const bool blocks = config_.text.bidirectional_vision;
+  for (const std::vector<int>& ends : blocks ? std::vector<std::vector<int>>{{50, 80, 81, 150}, {80, 95, 105, 145, 150}}
+                                             : std::vector<std::vector<int>>{{60, 70, 90, 110, 150}}) {
+    TextModelDriver d = driver({.num_threads = 3});
+    d.set_media(0, items());
+    for (int begin = 0; const int end : ends) {
+      const auto got = d.step({{0, {tokens.begin() + begin, tokens.begin() + end}, true}});
+      for (int t = begin; t < end; ++t)
+        EXPECT_EQ(got[static_cast<size_t>(t - begin)], expected[static_cast<size_t>(t)]);
+      begin = end;
+    }
+    for (const int cached : {64, 106, 128}) {
+      d.cut(0, cached);
+      EXPECT_EQ(d.step({{0, {tokens.begin() + cached, tokens.end()}}}).at(0), expected.back()) << cached;
+    }
+  }
+}
+
+/// On members whose images see themselves whole, an early row of a block depends on a later one; sound stays causal.
+TEST_P(TextModelTest, OnlyBlocksSeeAhead) {
+  const auto tokens = prompt(150, 9);
+  const auto rows = [&](size_t changed_item) {
+    auto media = items();
+    if (changed_item < media.size())
+      for (size_t i = media[changed_item].values.size() - static_cast<size_t>(config_.text.hidden_size);
+           i < media[changed_item].values.size(); ++i)
+        media[changed_item].values[i] = Bf16(0.5f);  // its last row
+    TextModelDriver d = driver();
+    d.set_media(0, std::move(media));
+    return d.step({{0, tokens, true}});
+  };
+  const auto original = rows(99), image = rows(0), sound = rows(2);
+  EXPECT_EQ(image[49], original[49]);
+  EXPECT_EQ(image[50] != original[50], config_.text.bidirectional_vision);
+  EXPECT_NE(image[79], original[79]);
+  EXPECT_EQ(sound[101], original[101]);
+  EXPECT_NE(sound[102], original[102]);
+}
+
 TEST_P(TextModelTest, LogitsComeInBlocks) {
   TextModelDriver wide = driver({.max_logit_rows = 40}), narrow = driver({.max_logit_rows = 3});
   const auto tokens = prompt(40, 5);
@@ -144,7 +219,11 @@ TEST_P(TextModelTest, LayoutNamesTheLayersThatOwnKeys) {
 
 TEST_P(TextModelTest, AStepAllocatesNothing) {
   TextModelDriver d = driver({.num_threads = 2});
+  d.set_media(0, {item(20, 30, true, 1)});
   d.prefill(prompt(100, 6), 100);
+  const int64_t before_media = num_allocations;
+  d.repeat();
+  EXPECT_EQ(num_allocations - before_media, 0);
   d.step({{0, {5}}});
   const int64_t before = num_allocations;
   d.repeat();
