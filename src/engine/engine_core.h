@@ -26,6 +26,8 @@ class EngineCore {
   /// Whether the request can ever be served: kInvalidArgument if not. Reads constants only: any thread.
   Result<void> check(const Request& request) const;
   int max_sequence_tokens() const { return max_sequence_tokens_; }
+  /// The largest image or frame, where its soft tokens see each other. Any thread.
+  int max_block_tokens() const { return max_block_; }
   /// How many tokens each sample may generate: the request's limit, the context's and the pools' together. Any thread.
   int new_token_limit(const Request& request) const;
 

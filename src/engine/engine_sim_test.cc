@@ -1,9 +1,9 @@
 // A simulation of the engine against a runner that keeps K/V memory page by page. One seed draws everything: sizes,
-// arrivals, lengths, samples, cancellations, aborts, flushes, priorities, pipeline depth, tokens per decode. What is
-// stored for a token depends on all that is visible to it through the pages, and the next token on that (and on the
-// form of the answer, where one is drawn), so that any mix-up of pages, wrong prefix hit, missing window page or page
-// returned too early changes an answer. Answers are compared with a direct computation; invariants are checked after
-// every turn.
+// arrivals, lengths, media, samples, cancellations, aborts, flushes, priorities, pipeline depth, tokens per decode.
+// What is stored for a token depends on all that is visible to it through the pages, and the next token on that (and on
+// the form of the answer, where one is drawn), so that any mix-up of pages, wrong prefix hit, missing window page, page
+// returned too early, cut image or image taken for another changes an answer. Answers are compared with a direct
+// computation; invariants are checked after every turn.
 //
 //   carat_engine_test --seed 17          replays one seed
 //   carat_engine_test --seeds 10000      runs that many
@@ -22,6 +22,7 @@
 
 #include "base/str.h"
 #include "engine/engine_core.h"
+#include "engine/media_spans.h"
 #include "sampling/constraint.h"
 #include "sampling/grammar/grammar_compiler.h"
 #include "sampling/sampler.h"
@@ -47,18 +48,30 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// ---- The "model": stored value of a position, and what follows it
+// ---- The "model": stored values of a position, and what follows it
 
 /// Weighted sums of what a position sees; the weight is the position at which it is read.
 struct Visible {
   uint64_t full = 0, sliding = 0;
 };
 uint64_t weigh(uint64_t value, int position) { return value * (2 * static_cast<uint64_t>(position) + 1); }
-uint64_t full_value(TokenId token, int position, const Visible& before) {
-  return mix(static_cast<uint64_t>(token) * 0x9e3779b97f4a7c15ull + static_cast<uint64_t>(position) + mix(before.full) +
-             mix(before.sliding + 1));
+/// Positions [begin, end) are computed together: an image's, where the model has blocks, else a single one. Each gets
+/// its first value from what stands there and what was before the block; the sliding pool stores that. The full pool
+/// stores what comes of it and of all that is visible to the position, the block's later positions included.
+uint64_t first_value(uint64_t input, int position, const Visible& before_block) {
+  return mix(input * 0x9e3779b97f4a7c15ull + static_cast<uint64_t>(position) + mix(before_block.full) +
+             mix(before_block.sliding + 1));
 }
-uint64_t sliding_value(uint64_t full) { return mix(full + 77); }
+uint64_t sliding_value(uint64_t first) { return mix(first + 77); }
+uint64_t full_value(uint64_t first, const Visible& visible) {
+  return mix(first + mix(visible.full + 5) + mix(visible.sliding + 9));
+}
+/// What stands at a position: a token, or a place in an item.
+uint64_t input_at(std::span<const TokenId> tokens, std::span<const MediaSpan> media, int position) {
+  for (const MediaSpan& span : spans_within(media, position, position + 1))
+    return mix(span.input->hash[0] + mix(static_cast<uint64_t>(position - span.begin))) | uint64_t{1} << 63;
+  return static_cast<uint64_t>(tokens[static_cast<size_t>(position)]);
+}
 uint64_t context_of(const Visible& with_own) { return mix(mix(with_own.full) + with_own.sliding * 3); }
 TokenId next_of(uint64_t context, uint64_t seed, int vocab) {
   return static_cast<TokenId>(mix(context ^ mix(seed)) % static_cast<uint64_t>(vocab));
@@ -119,24 +132,36 @@ float logprob_of(uint64_t context, TokenId token) { return -static_cast<float>(m
 class Direct {
  public:
   explicit Direct(int window) : window_(window) {}
-  /// Appends a token; returns the context that predicts the next one.
+  /// Appends positions that are computed together; returns the contexts that predict the token after each.
+  std::vector<uint64_t> push(std::span<const uint64_t> inputs) {
+    const int begin = static_cast<int>(full_values_.size()), end = begin + static_cast<int>(inputs.size());
+    std::vector<uint64_t> firsts, contexts;
+    for (int p = begin; p < end; ++p)
+      firsts.push_back(first_value(inputs[static_cast<size_t>(p - begin)], p, {full_, sliding(p, begin)}));
+    for (const uint64_t first : firsts) sliding_values_.push_back(sliding_value(first));
+    for (int p = begin; p < end; ++p) {
+      full_values_.push_back(full_value(firsts[static_cast<size_t>(p - begin)], {full_, sliding(p, end)}));
+      full_ += weigh(full_values_.back(), p);
+      contexts.push_back(context_of({full_, sliding(p, end)}));
+    }
+    return contexts;
+  }
   uint64_t push(TokenId token) {
-    const int p = static_cast<int>(values_.size());
-    values_.push_back(full_value(token, p, {full_, sliding_before(p)}));
-    full_ += weigh(values_.back(), p);
-    const uint64_t own = window_ > 0 ? weigh(sliding_value(values_.back()), p) : 0;
-    return context_of({full_, sliding_before(p) + own});
+    const uint64_t input = static_cast<uint64_t>(token);
+    return push(std::span(&input, 1)).front();
   }
 
  private:
-  uint64_t sliding_before(int p) const {
+  /// What the query at p sees before `end`.
+  uint64_t sliding(int p, int end) const {
     uint64_t sum = 0;
-    for (int i = std::max(0, p - window_ + 1); i < p; ++i) sum += weigh(sliding_value(values_[i]), i);
+    if (window_ == 0) return 0;
+    for (int i = std::max(0, p - window_ + 1); i < end; ++i) sum += weigh(sliding_values_[static_cast<size_t>(i)], i);
     return sum;
   }
   int window_;
   uint64_t full_ = 0;
-  std::vector<uint64_t> values_;
+  std::vector<uint64_t> full_values_, sliding_values_;
 };
 
 // ---- The runner
@@ -173,6 +198,7 @@ class PagedRunner final : public Runner {
   struct Slot {
     bool open = false, has_tables = false;
     std::vector<TokenId> tokens;  ///< prompt and all that was sampled
+    std::shared_ptr<const std::vector<MediaSpan>> media;
     int prompt_size = 0, length = 0, limit = 0;
     uint64_t seed = 0;
     LogprobParams logprobs;
@@ -192,22 +218,34 @@ class PagedRunner final : public Runner {
     return memory_[pool][static_cast<size_t>(page) * info_.page_tokens + position % info_.page_tokens];
   }
 
-  Visible read(const Slot& slot, int begin_of_window, int end) {
+  /// What the query at p sees: full cells before `full_end`, the window's sliding cells before `sliding_end`.
+  Visible read(const Slot& slot, int p, int full_end, int sliding_end) {
     Visible v;
-    for (int i = 0; i < end; ++i) v.full += weigh(cell(slot, 0, i), i);
+    for (int i = 0; i < full_end; ++i) v.full += weigh(cell(slot, 0, i), i);
     if (info_.window > 0)
-      for (int i = std::max(0, begin_of_window); i < end; ++i) v.sliding += weigh(cell(slot, 1, i), i);
+      for (int i = std::max(0, p - info_.window + 1); i < sliding_end; ++i) v.sliding += weigh(cell(slot, 1, i), i);
     return v;
   }
 
-  /// Stores one token at the slot's length; returns the context that predicts the next one.
+  /// Computes `inputs`, the positions from the slot's length on, or the rest of them, of a block that begins at
+  /// `block_begin`; returns the contexts that predict the token after each.
+  std::vector<uint64_t> compute(Slot& slot, int block_begin, std::span<const uint64_t> inputs) {
+    const int begin = slot.length, end = begin + static_cast<int>(inputs.size());
+    slot.length = end;
+    std::vector<uint64_t> firsts, contexts;
+    for (int p = begin; p < end; ++p)
+      firsts.push_back(first_value(inputs[static_cast<size_t>(p - begin)], p, read(slot, p, block_begin, block_begin)));
+    if (info_.window > 0)
+      for (int p = begin; p < end; ++p) cell(slot, 1, p) = sliding_value(firsts[static_cast<size_t>(p - begin)]);
+    for (int p = begin; p < end; ++p) {
+      cell(slot, 0, p) = full_value(firsts[static_cast<size_t>(p - begin)], read(slot, p, p, end));
+      contexts.push_back(context_of(read(slot, p, p + 1, end)));
+    }
+    return contexts;
+  }
   uint64_t compute(Slot& slot, TokenId token) {
-    const int p = slot.length++;
-    const int window_begin = p - info_.window + 1;
-    const uint64_t value = full_value(token, p, read(slot, window_begin, p));
-    cell(slot, 0, p) = value;
-    if (info_.window > 0) cell(slot, 1, p) = sliding_value(value);
-    return context_of(read(slot, window_begin, p + 1));
+    const uint64_t input = static_cast<uint64_t>(token);
+    return compute(slot, slot.length, std::span(&input, 1)).front();
   }
 
   void sample(Slot& slot, uint64_t context, SlotResult& out) {
@@ -227,6 +265,7 @@ class PagedRunner final : public Runner {
       CARAT_CHECK(!slot.open, "what is opened was closed");
       slot.open = true;
       slot.tokens = *open.prompt;
+      slot.media = open.media;
       slot.prompt_size = static_cast<int>(slot.tokens.size());
       slot.tokens.insert(slot.tokens.end(), open.generated.begin(), open.generated.end());
       slot.length = open.cached_length;
@@ -295,13 +334,26 @@ class PagedRunner final : public Runner {
     CARAT_CHECK(slot.open, "a slice is of an open slot");
     std::vector<PositionLogprobs> prompt_logprobs;
     uint64_t context = 0;
-    for (const TokenId token : slice.tokens) {
-      CARAT_CHECK(slot.length < static_cast<int>(slot.tokens.size()), "prefill computes known tokens");
-      CARAT_CHECK_EQ(token, slot.tokens[slot.length]);
-      context = compute(slot, token);
-      const int target = slot.length;
-      if (target >= slice.prompt_logprob_begin && target < slice.prompt_logprob_end)
-        prompt_logprobs.emplace_back().logprob = logprob_of(context, slot.tokens[target]);
+    const int slice_end = slot.length + static_cast<int>(slice.tokens.size());
+    CARAT_CHECK(slice_end <= static_cast<int>(slot.tokens.size()), "prefill computes known tokens");
+    CARAT_CHECK(std::equal(slice.tokens.begin(), slice.tokens.end(), slot.tokens.begin() + slot.length),
+                "a slice has the slot's tokens");
+    const std::span<const MediaSpan> media =
+        slot.media ? std::span<const MediaSpan>(*slot.media) : std::span<const MediaSpan>();
+    while (slot.length < slice_end) {
+      int begin = slot.length, end = slot.length + 1;  // of what is computed together
+      if (info_.whole_media_blocks)
+        for (const MediaSpan& span : spans_within(media, slot.length, slot.length + 1))
+          if (is_block(span)) begin = span.begin, end = end_of(span);
+      CARAT_CHECK(end <= slice_end, "no slice ends inside a block");
+      std::vector<uint64_t> inputs;
+      for (int p = slot.length; p < end; ++p) inputs.push_back(input_at(slot.tokens, media, p));
+      int target = slot.length;
+      for (const uint64_t next : compute(slot, begin, inputs)) {
+        context = next;
+        if (++target >= slice.prompt_logprob_begin && target < slice.prompt_logprob_end)
+          prompt_logprobs.emplace_back().logprob = logprob_of(context, slot.tokens[target]);
+      }
     }
     CARAT_CHECK_EQ(static_cast<int>(prompt_logprobs.size()), slice.prompt_logprob_end - slice.prompt_logprob_begin);
     const size_t first = result.slots.size();
@@ -368,7 +420,7 @@ struct Client {
 
 struct Totals {
   int64_t steps = 0, requests = 0, tokens = 0, cached = 0, preempted = 0, copies = 0, cancelled = 0, flushed = 0,
-          refused = 0, samples = 0;
+          refused = 0, samples = 0, with_media = 0;
 };
 
 class Simulation {
@@ -440,6 +492,7 @@ class Simulation {
     totals.copies += runner_->num_copies;
     for (const Client& c : clients_) {
       totals.refused += c.refused;
+      totals.with_media += !c.refused && !c.request.media.empty();
       totals.samples += c.request.num_samples;
     }
   }
@@ -465,6 +518,8 @@ class Simulation {
     info_.num_sliding_pages = info_.window == 0 ? 0 : std::max(1, between(1, 100) * context_pages * 3 / 100);
     info_.max_step_tokens =
         between(info_.max_tokens_per_decode, 60) + (chance(80) ? info_.max_slots * info_.max_tokens_per_decode : 0);
+    if (chance(60)) info_.max_media_tokens = one_of({3, 20, 1000});
+    info_.whole_media_blocks = chance(70);
     options_.max_running = chance(30) ? between(1, 8) : 0;
     options_.chunked_prefill_size = one_of({-1, 1, 3, 8, 16, 64});
     options_.max_prefill_tokens = between(1, 100);
@@ -490,9 +545,36 @@ class Simulation {
     return out;
   }
 
+  void draw_items() {
+    for (uint64_t i = 0; i < 5; ++i) {
+      auto item = std::make_shared<EncoderInput>();
+      item->kind = one_of({EncoderInput::Kind::kImage, EncoderInput::Kind::kVideoFrame, EncoderInput::Kind::kAudio});
+      item->hash = {rng_(), i};
+      item->num_tokens = i % 2 == 1 ? items_.back()->num_tokens : between(1, one_of({3, 8, 8, 30}));
+      items_.push_back(std::move(item));
+    }
+  }
+
+  struct Document {
+    std::vector<TokenId> tokens;
+    std::vector<MediaSpan> media;
+  };
+  Document draw_document() {
+    Document out{draw_tokens(between(1, info_.max_context)), {}};
+    if (info_.max_media_tokens == 0 && chance(95)) return out;
+    for (int at = between(0, 10); chance(85);) {
+      const MediaSpan span{at, items_[rng_() % items_.size()]};
+      if (end_of(span) > static_cast<int>(out.tokens.size())) break;
+      out.media.push_back(span);
+      at = end_of(span) + between(0, chance(70) ? 3 : 30);
+    }
+    return out;
+  }
+
   void draw_clients() {
-    std::vector<std::vector<TokenId>> documents;
-    for (int i = 0; i < 3; ++i) documents.push_back(draw_tokens(between(1, info_.max_context)));
+    draw_items();
+    std::vector<Document> documents;
+    for (int i = 0; i < 3; ++i) documents.push_back(draw_document());
     const int count = between(1, 22), spread = one_of({1, 20, 200});
     for (int i = 0; i < count; ++i) {
       Client& c = clients_.emplace_back();
@@ -511,10 +593,13 @@ class Simulation {
       r.logprobs.enabled = chance(25);
       if (chance(15)) r.logprobs.prompt_start = between(0, 40);
       const auto& document = documents[rng_() % documents.size()];
-      r.prompt.assign(document.begin(), document.begin() + between(0, static_cast<int>(document.size())));
+      r.prompt.assign(document.tokens.begin(),
+                      document.tokens.begin() + between(0, static_cast<int>(document.tokens.size())));
+      r.media = document.media;
       if (i > 0 && chance(30)) {  // a conversation goes on: an earlier prompt with its answer
         const Client& before = clients_[rng_() % static_cast<uint64_t>(i)];
         r.prompt = before.request.prompt;
+        r.media = before.request.media;
         if (!r.prompt.empty()) {
           const auto answer = expect(before.request, 0, 1000).tokens;
           r.prompt.insert(r.prompt.end(), answer.begin(), answer.begin() + between(0, static_cast<int>(answer.size())));
@@ -524,6 +609,11 @@ class Simulation {
       const auto tail = draw_tokens(chance(20) ? 0 : between(0, 12));
       r.prompt.insert(r.prompt.end(), tail.begin(), tail.end());
       if (chance(90) && static_cast<int>(r.prompt.size()) >= info_.max_context) r.prompt.resize(info_.max_context - 1);
+      std::erase_if(r.media, [&](const MediaSpan& span) { return end_of(span) > static_cast<int>(r.prompt.size()); });
+      for (MediaSpan& span : r.media)  // the same prompt with another image in a place
+        if (const auto& other = items_[rng_() % items_.size()];
+            chance(10) && other->num_tokens == span.input->num_tokens)
+          span.input = other;
       c.arrival = between(0, spread);
       c.slow_reader = chance(20);
       if (chance(10)) c.cancel_at = c.arrival + between(0, 40);
@@ -538,10 +628,17 @@ class Simulation {
     Direct model(info_.window);
     uint64_t context = 0;
     if (r.logprobs.prompt_start && *r.logprobs.prompt_start == 0) out.prompt_logprobs.push_back(NAN);
-    for (size_t i = 0; i < r.prompt.size(); ++i) {
-      if (i > 0 && r.logprobs.prompt_start && static_cast<int>(i) >= *r.logprobs.prompt_start)
-        out.prompt_logprobs.push_back(logprob_of(context, r.prompt[i]));
-      context = model.push(r.prompt[i]);
+    const int prompt_size = static_cast<int>(r.prompt.size());
+    for (int begin = 0; begin < prompt_size;) {
+      const int count = info_.whole_media_blocks ? smallest_slice(r.media, begin) : 1;
+      std::vector<uint64_t> inputs;
+      for (int p = begin; p < begin + count; ++p) inputs.push_back(input_at(r.prompt, r.media, p));
+      for (const uint64_t next : model.push(inputs)) {
+        if (begin > 0 && r.logprobs.prompt_start && begin >= *r.logprobs.prompt_start)
+          out.prompt_logprobs.push_back(logprob_of(context, r.prompt[static_cast<size_t>(begin)]));
+        context = next;
+        ++begin;
+      }
     }
     limit = std::min(limit, r.sampling.max_new_tokens);
     const uint64_t seed = sample_seed(static_cast<uint64_t>(*r.sampling.seed), sample);
@@ -569,6 +666,15 @@ class Simulation {
     return out;
   }
 
+  bool never_fits(const MediaSpan& span) const {
+    const int count = span.input->num_tokens, P = info_.page_tokens;
+    if (count > info_.max_media_tokens) return true;
+    if (!info_.whole_media_blocks || !is_block(span)) return false;
+    // Its window and itself, from a page's last position on.
+    const int pages = std::min((end_of(span) + P - 1) / P, (info_.window - 1 + P - 1 + count + P - 1) / P + 1);
+    return count > core_->max_block_tokens() || (info_.window > 0 && pages > info_.num_sliding_pages);
+  }
+
   bool over() const {
     return std::all_of(clients_.begin(), clients_.end(),
                        [](const Client& c) { return c.refused || (c.submitted && (c.ended() || c.slow_reader)); }) &&
@@ -584,7 +690,8 @@ class Simulation {
       if (!core_->check(copy)) {
         const int size = static_cast<int>(c.request.prompt.size());
         c.refused = true;
-        EXPECT_TRUE(size == 0 || size >= info_.max_context || size > core_->max_sequence_tokens());
+        EXPECT_TRUE(size == 0 || size >= info_.max_context || size > core_->max_sequence_tokens() ||
+                    std::ranges::any_of(c.request.media, [&](const MediaSpan& span) { return never_fits(span); }));
         continue;
       }
       c.limit = core_->new_token_limit(copy);
@@ -685,6 +792,7 @@ class Simulation {
   std::unique_ptr<PagedRunner> runner_;
   std::unique_ptr<EngineCore> core_;
   std::deque<Client> clients_;
+  std::vector<std::shared_ptr<const EncoderInput>> items_;
   std::set<std::pair<const Client*, int>> cut_samples_;
   int abort_at_ = -1, flush_chance_ = 0, pause_chance_ = 0;
   bool paused_ = false;
@@ -702,15 +810,15 @@ TEST(EngineSimulation, AnswersDoNotDependOnWhatElseHappens) {
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::printf(
-      "%llu seeds in %.1f s: %lld steps, %lld requests (%lld samples, %lld refused, %lld cut), %lld tokens, %lld "
-      "cached, "
+      "%llu seeds in %.1f s: %lld steps, %lld requests (%lld samples, %lld with media, %lld refused, %lld cut), %lld "
+      "tokens, %lld cached, "
       "%lld preemptions, %lld page copies, %lld flushes\n",
       static_cast<unsigned long long>(count), seconds, static_cast<long long>(totals.steps),
       static_cast<long long>(totals.requests), static_cast<long long>(totals.samples),
-      static_cast<long long>(totals.refused), static_cast<long long>(totals.cancelled),
-      static_cast<long long>(totals.tokens), static_cast<long long>(totals.cached),
-      static_cast<long long>(totals.preempted), static_cast<long long>(totals.copies),
-      static_cast<long long>(totals.flushed));
+      static_cast<long long>(totals.with_media), static_cast<long long>(totals.refused),
+      static_cast<long long>(totals.cancelled), static_cast<long long>(totals.tokens),
+      static_cast<long long>(totals.cached), static_cast<long long>(totals.preempted),
+      static_cast<long long>(totals.copies), static_cast<long long>(totals.flushed));
 }
 
 TEST(EngineSimulation, ADeviceFailureEndsEverythingOnce) {

@@ -321,6 +321,109 @@ TEST(EngineCore, LimitsAtTheDoor) {
   EXPECT_EQ(small.run(ask("a", Tokens(30, 1), 20)).at(0).tokens.size(), 10u);
 }
 
+MediaSpan item(int begin, int num_tokens, uint64_t hash = 1, EncoderInput::Kind kind = EncoderInput::Kind::kImage) {
+  auto input = std::make_shared<EncoderInput>();
+  input->kind = kind;
+  input->hash = {hash, 0};
+  input->num_tokens = num_tokens;
+  return {begin, std::move(input)};
+}
+
+/// A model whose images see themselves whole. A step of 64 tokens has room for 56 beside what 8 sequences decode.
+RunnerInfo media_info(int depth = 1) {
+  RunnerInfo info = small_info(depth);
+  info.max_media_tokens = 60;
+  info.whole_media_blocks = true;
+  return info;
+}
+
+TEST(EngineCore, MediaLimitsAtTheDoor) {
+  const auto refusal = [](EngineCore& core, std::vector<MediaSpan> media) -> std::string {
+    Request request = ask("a", Tokens(100, 1));
+    request.media = std::move(media);
+    const auto result = core.check(request);
+    if (result) return "";
+    EXPECT_EQ(result.error().code, Errc::kInvalidArgument);
+    return result.error().message;
+  };
+  Core text_only(kHello), core(kHello, media_info());
+  EXPECT_THAT(refusal(*text_only, {item(0, 1)}), testing::HasSubstr("takes text only"));
+  EXPECT_EQ(refusal(*core, {item(0, 10), item(10, 10), item(90, 10)}), "");
+  EXPECT_THAT(refusal(*core, {item(0, 10), item(9, 10)}), testing::HasSubstr("overlap"));
+  EXPECT_THAT(refusal(*core, {item(20, 10), item(0, 10)}), testing::HasSubstr("overlap"));
+  EXPECT_THAT(refusal(*core, {item(-1, 10)}), testing::HasSubstr("position -1 overlap others or lie outside"));
+  EXPECT_THAT(refusal(*core, {item(91, 10)}), testing::HasSubstr("outside of the prompt of 100 tokens"));
+  EXPECT_THAT(refusal(*core, {item(0, 0)}), testing::HasSubstr("Media of 0 tokens"));
+  constexpr auto kAudio = EncoderInput::Kind::kAudio;
+  EXPECT_EQ(refusal(*core, {item(0, 60, 1, kAudio)}), "");
+  EXPECT_THAT(refusal(*core, {item(0, 61, 1, kAudio)}), testing::HasSubstr("encoders' cache (60 tokens)"));
+  EXPECT_EQ(core->max_block_tokens(), 56);
+  EXPECT_EQ(refusal(*core, {item(0, 56)}), "");
+  EXPECT_EQ(refusal(*core, {item(44, 56)}), "");
+  EXPECT_THAT(refusal(*core, {item(0, 57)}), testing::HasSubstr("raise --chunked-prefill-size"));
+  EXPECT_THAT(refusal(*core, {item(0, 57, 1, EncoderInput::Kind::kVideoFrame)}), testing::HasSubstr("has room for 56"));
+  RunnerInfo causal = media_info();
+  causal.whole_media_blocks = false;
+  EXPECT_EQ(refusal(*Core(kHello, causal), {item(0, 60)}), "") << "may be cut";
+  // The window of 8 before the first token and a page's rest: (7 + 3 + 20) / 4 pages, and one that is begun.
+  RunnerInfo few_pages = media_info();
+  few_pages.num_sliding_pages = 8;
+  Core tight(kHello, few_pages);
+  EXPECT_EQ(refusal(*tight, {item(40, 18)}), "");
+  EXPECT_THAT(refusal(*tight, {item(40, 19)}),
+              testing::HasSubstr("needs 9 pages of the sliding KV cache, which has 8"));
+  EXPECT_EQ(refusal(*tight, {item(0, 32)}), "") << "all of the prompt up to its end fits";
+}
+
+TEST(EngineCore, CachedPrefixesBelongToTheSameMedia) {
+  Core core(kHello, media_info());
+  const auto cached = [&](std::vector<MediaSpan> media) {
+    Request request = ask("a", Tokens(30, 5));
+    request.media = std::move(media);
+    const auto stream = request.stream;
+    core.run(std::move(request));
+    return stream->stats().cached_tokens;
+  };
+  EXPECT_EQ(cached({}), 0);
+  EXPECT_LE(cached({item(6, 10)}), 4) << "the ids alone say nothing";
+  EXPECT_EQ(cached({item(6, 10)}), 28);
+  EXPECT_LE(cached({item(6, 10, 2)}), 4) << "another image";
+  EXPECT_EQ(cached({item(6, 10, 2)}), 28);
+  EXPECT_LE(cached({item(7, 10)}), 4) << "the same image elsewhere";
+  EXPECT_EQ(cached({}), 28);
+}
+
+/// What a hit leaves of an image is computed in one slice, and what follows may be cut.
+TEST(EngineCore, AHitMayEndInsideAnImage) {
+  RunnerInfo info = media_info();
+  info.window = 0;
+  info.num_sliding_pages = 0;  // every page of the cache is a place to go on from
+  Core core(kHello, info);
+  Request whole = ask("a", Tokens(30, 5)), image_last = ask("b", Tokens(26, 5));
+  whole.media = image_last.media = {item(6, 20)};
+  const auto stream = image_last.stream;
+  core.run(std::move(whole));
+  core.run(std::move(image_last));
+  EXPECT_EQ(stream->stats().cached_tokens, 24);
+}
+
+TEST(EngineCore, ShortPromptsDoNotKeepAnImageWaiting) {
+  EngineOptions options = quiet_options();
+  options.max_prefill_tokens = 40;
+  options.chunked_prefill_size = 8;  // an image is larger than a chunk
+  Core core(kHello, media_info(), options);
+  Request request = ask("image", Tokens(44, 5), 1);
+  request.media = {item(2, 40)};
+  const auto stream = request.stream;
+  core->add(std::move(request));
+  for (int turn = 0; turn < 10; ++turn) {
+    for (int i = 0; i < 2; ++i) core->add(ask("short", Tokens(30, 100 + 2 * turn + i), 1));
+    core->step();
+  }
+  EXPECT_FALSE(stream->drain().empty()) << "text, image, text: three steps are enough";
+  core.finish();
+}
+
 TEST(EngineCore, TheContextBoundsTheAnswer) {
   Core core(kForever);
   EXPECT_EQ(core.run(ask("a", Tokens(190, 1), 100)).at(0).tokens.size(), 8u);  // context - 1 - prompt - 1
