@@ -98,6 +98,13 @@ TEST(Allocation, NeitherDoesATower) {
     bidirectional_attention(ctx, view(3), view(2), view(2), view(1), 72, indptr);
     add_bias(ctx, view(4), TensorView(sums.data(), DType::kF32, {kPatches, kWidth}), vector);
     pool_patches(ctx, TensorView(memory.data(), DType::kBf16, {4, kWidth}), view(4), 6, 3, 12.0f, vector, vector);
+    silu(ctx, view(1), view(2));
+    glu(ctx, TensorView(memory.data(), DType::kBf16, {kPatches, kWidth / 2}), view(1));
+    unfold_3x3(ctx, TensorView(view(3).data, DType::kBf16, {9, 9 * kWidth}),
+               ConstTensorView(view(1).data, DType::kBf16, {6, 6, kWidth}), 0);
+    causal_conv(ctx, view(2), view(1), TensorView(memory.data(), DType::kBf16, {5, kWidth}));
+    relative_attention(ctx, view(3), view(2), view(2), view(1), TensorView(memory.data(), DType::kBf16, {12, kWidth}),
+                       {1, 1, 50, std::span(sums).first(72)});
   });
 }
 

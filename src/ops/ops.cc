@@ -181,6 +181,59 @@ void bidirectional_attention(Context& ctx, TensorView o, ConstTensorView q, Cons
   cpu::bidirectional_attention(ctx, o, q, k, v, head_dim, indptr);
 }
 
+void silu(Context& ctx, TensorView y, ConstTensorView x) {
+  check_bf16(x, x.shape, "silu x");
+  check_bf16(y, x.shape, "silu y");
+  if (ctx.backend == Backend::kRef) return ref::silu(ctx, y, x);
+  cpu::silu(ctx, y, x);
+}
+
+void glu(Context& ctx, TensorView y, ConstTensorView x) {
+  CARAT_CHECK_EQ(y.shape.rank(), 2);
+  check_bf16(x, {y.dim(0), 2 * y.dim(1)}, "glu x");
+  check_bf16(y, y.shape, "glu y");
+  if (ctx.backend == Backend::kRef) return ref::glu(ctx, y, x);
+  cpu::glu(ctx, y, x);
+}
+
+void unfold_3x3(Context& ctx, TensorView y, ConstTensorView x, int64_t first) {
+  CARAT_CHECK_EQ(x.shape.rank(), 3);
+  CARAT_CHECK_EQ(y.shape.rank(), 2);
+  check_bf16(x, x.shape, "unfold_3x3 x");
+  check_bf16(y, {y.dim(0), 9 * x.dim(2)}, "unfold_3x3 y");
+  const int64_t width = (x.dim(1) + 1) / 2;
+  CARAT_CHECK(width > 0 && y.dim(0) % width == 0, "unfold_3x3 y has whole rows of the grid");
+  CARAT_CHECK(first >= 0 && first + y.dim(0) / width <= (x.dim(0) + 1) / 2, "unfold_3x3: rows inside the grid");
+  if (ctx.backend == Backend::kRef) return ref::unfold_3x3(ctx, y, x, first);
+  cpu::unfold_3x3(ctx, y, x, first);
+}
+
+void causal_conv(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w) {
+  CARAT_CHECK_EQ(x.shape.rank(), 2);
+  CARAT_CHECK_EQ(w.shape.rank(), 2);
+  check_bf16(x, x.shape, "causal_conv x");
+  check_bf16(y, x.shape, "causal_conv y");
+  check_bf16(w, {w.dim(0), x.dim(1)}, "causal_conv w");
+  if (ctx.backend == Backend::kRef) return ref::causal_conv(ctx, y, x, w);
+  cpu::causal_conv(ctx, y, x, w);
+}
+
+void relative_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                        ConstTensorView r, const RelativeScores& scores) {
+  CARAT_CHECK_EQ(q.shape.rank(), 2);
+  CARAT_CHECK_EQ(r.shape.rank(), 2);
+  check_bf16(q, q.shape, "relative_attention q");
+  check_bf16(k, q.shape, "relative_attention k");
+  check_bf16(v, q.shape, "relative_attention v");
+  check_bf16(o, q.shape, "relative_attention o");
+  check_bf16(r, {r.dim(0), q.dim(1)}, "relative_attention r");
+  CARAT_CHECK(r.dim(0) > 0 && scores.cap > 0, "relative_attention: a window and a cap");
+  CARAT_CHECK(!scores.dim_scale.empty() && q.dim(1) % static_cast<int64_t>(scores.dim_scale.size()) == 0,
+              "relative_attention q is made of whole heads");
+  if (ctx.backend == Backend::kRef) return ref::relative_attention(ctx, o, q, k, v, r, scores);
+  cpu::relative_attention(ctx, o, q, k, v, r, scores);
+}
+
 void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch) {
   CARAT_CHECK_EQ(k.shape.rank(), 2);
   check_bf16(k, {k.dim(0), int64_t{store.num_kv_heads} * store.head_dim}, "kv_write k");

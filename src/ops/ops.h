@@ -77,6 +77,33 @@ void pool_patches(Context& ctx, TensorView y, ConstTensorView x, int grid_width,
 void bidirectional_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
                              int head_dim, std::span<const int32_t> indptr);
 
+/// y = round( x / (1 + exp(-x)) ). [T, C]; y may be x. Source: audio.md section 4.
+void silu(Context& ctx, TensorView y, ConstTensorView x);
+/// y[t,c] = round( x[t,c] / (1 + exp(-x[t,C+c])) ). x [T, 2C], y [T, C], which may be the first half of x. Source:
+/// audio.md section 4.
+void glu(Context& ctx, TensorView y, ConstTensorView x);
+
+/// What a 3 x 3 convolution of stride 2 with a ring of zeros around reads, as rows for linear(): for t from `first` on,
+/// y[(t - first) * F' + f, (3 i + j) * C + c] = x[2 t + i - 1, 2 f + j - 1, c], F' = ceil(F / 2), or 0 outside of x. x
+/// [T, F, C]; y [n * F', 9 C] with first + n <= ceil(T / 2). Source: audio.md section 3.
+void unfold_3x3(Context& ctx, TensorView y, ConstTensorView x, int64_t first);
+/// Convolution of each channel with its own K taps over time, without a look ahead: y[t,c] = round( sum_j w[j,c] *
+/// x[t-K+1+j,c] ), added in f32 from j = 0 on, rows before the first being 0. x, y [T, C], not overlapping; w [K, C].
+/// Source: audio.md section 4.
+void causal_conv(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w);
+
+/// How relative_attention() makes a score: cap * tanh( (q' . k' + q' . r) / cap ) with q' = (q * q_scale) * dim_scale
+/// and k' = k * k_scale.
+struct RelativeScores {
+  float q_scale = 1, k_scale = 1, cap = 1;
+  std::span<const float> dim_scale;  ///< [D], the same for all heads
+};
+/// o[t] = sum_d p[d] v[t-d], p the softmax of the scores of q[t] with k[t-d] and r[d], over the distances d in
+/// [0, min(W, t + 1)); f32 inside, one rounding. All rows are of one sequence. q, k, v, o [T, H * D], o not overlapping
+/// the others; r [W, H * D]. Source: audio.md section 5.
+void relative_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                        ConstTensorView r, const RelativeScores& scores);
+
 /// Tokens of a step by sequence, and where their K/V pages are.
 struct AttentionBatch {
   std::span<const int32_t> indptr;         ///< [B + 1], from 0 to T; a sequence may have no tokens

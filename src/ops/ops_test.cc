@@ -732,6 +732,183 @@ TEST_P(Ops, BidirectionalAttention) {
   }
 }
 
+// ---- Audio
+
+TEST_P(Ops, SiluAndGlu) {
+  for (const auto& shape : {std::array<int64_t, 3>{0, 8, 0}, {1, 1, 0}, {3, 7, 2}, {2, 1536, 8}, {67, 515, 1}}) {
+    const int64_t rows = shape[0], cols = shape[1], pad = shape[2];
+    Random random(14);
+    Matrix x = random.matrix(rows, cols, 3.0f, pad), both = random.matrix(rows, 2 * cols, 3.0f, pad);
+    Matrix want(rows, cols, pad), want_gated(rows, cols, pad);
+    silu(ref_, want.view(), x.view());
+    glu(ref_, want_gated.view(), both.view());
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(rows, cols, pad), in_place = x, gated(rows, cols, pad), gated_in_place = both;
+      silu(ctx, got.view(), x.view());
+      expect_same(got, want, "silu" + threads);
+      silu(ctx, in_place.view(), in_place.view());
+      expect_same(in_place, want, "silu in place" + threads);
+      glu(ctx, gated.view(), both.view());
+      expect_same(gated, want_gated, "glu" + threads);
+      const TensorView half(gated_in_place.data(), DType::kBf16, {rows, cols}, gated_in_place.stride);
+      glu(ctx, half, gated_in_place.view());
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c) ASSERT_EQ(gated_in_place.bits(r, c), want_gated.bits(r, c)) << threads;
+    });
+  }
+}
+
+TEST_P(Ops, SiluOfEveryNumber) {
+  Matrix x = all_numbers(), want(1, 65536);
+  silu(ref_, want.view(), x.view());
+  for_each_context([&](Context& ctx, const std::string& threads) {
+    Matrix got(1, 65536);
+    silu(ctx, got.view(), x.view());
+    expect_same(got, want, "silu" + threads);
+  });
+  for (const float value : {0.0f, 1.0f, -1.0f, 4.0f, -87.0f}) {
+    const double exact = static_cast<double>(value) / (1 + std::exp(-static_cast<double>(value)));
+    EXPECT_NEAR(want.at(0, Bf16(value).bits), exact, std::abs(exact) / 256);
+  }
+}
+
+struct ConvCase {
+  int64_t height, width, channels, outputs;
+};
+const ConvCase kConvCases[] = {{0, 8, 4, 3}, {1, 1, 1, 1},     {1, 4, 3, 2},   {2, 5, 1, 4},
+                               {7, 6, 5, 3}, {40, 128, 1, 16}, {33, 16, 24, 8}};
+
+/// x [T * F, C] as [T, F, C].
+TensorView grid(Matrix& x, const ConvCase& c) {
+  return {x.data(), DType::kBf16, {c.height, c.width, c.channels}, x.stride};
+}
+
+TEST_P(Ops, Unfold3x3) {
+  for (const ConvCase& c : kConvCases) {
+    Random random(16);
+    Matrix x = random.matrix(c.height * c.width, c.channels, 1.0f, 2);
+    const int64_t out_height = (c.height + 1) / 2, out_width = (c.width + 1) / 2;
+    Matrix want(out_height * out_width, 9 * c.channels, 1);
+    unfold_3x3(ref_, want.view(), grid(x, c), 0);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(out_height * out_width, 9 * c.channels, 1);
+      unfold_3x3(ctx, got.view(), grid(x, c), 0);
+      expect_same(got, want, "unfold_3x3" + threads);
+      Matrix part(out_width, 9 * c.channels, 1);
+      for (int64_t first = 0; first < out_height; ++first) {
+        unfold_3x3(ctx, part.view(), grid(x, c), first);
+        for (int64_t f = 0; f < out_width; ++f)
+          for (int64_t i = 0; i < part.cols; ++i)
+            ASSERT_EQ(part.bits(f, i), want.bits(first * out_width + f, i)) << threads;
+      }
+    });
+  }
+}
+
+/// The convolution by its definition: stride 2, padding 1.
+TEST_P(Ops, Unfold3x3MakesAConvolutionOfALinear) {
+  for (const ConvCase& c : kConvCases) {
+    Random random(18);
+    Matrix x = random.matrix(c.height * c.width, c.channels), w = random.matrix(c.outputs, 9 * c.channels, 0.3f);
+    const int64_t out_height = (c.height + 1) / 2, out_width = (c.width + 1) / 2;
+    Matrix unfolded(out_height * out_width, 9 * c.channels), got(unfolded.rows, c.outputs, 0, DType::kF32);
+    Context ctx{Backend::kCpu, nullptr};
+    unfold_3x3(ctx, unfolded.view(), grid(x, c), 0);
+    linear(ctx, got.view(), unfolded.view(), w.view());
+    for (int64_t t = 0; t < out_height; ++t)
+      for (int64_t f = 0; f < out_width; ++f)
+        for (int64_t o = 0; o < c.outputs; ++o) {
+          double sum = 0;
+          for (int64_t i = 0; i < 3; ++i)
+            for (int64_t j = 0; j < 3; ++j)
+              for (int64_t channel = 0; channel < c.channels; ++channel) {
+                const int64_t from_t = 2 * t + i - 1, from_f = 2 * f + j - 1;
+                if (from_t < 0 || from_t >= c.height || from_f < 0 || from_f >= c.width) continue;
+                sum += static_cast<double>(x.at(from_t * c.width + from_f, channel)) *
+                       static_cast<double>(w.at(o, (3 * i + j) * c.channels + channel));
+              }
+          ASSERT_NEAR(got.at(t * out_width + f, o), sum, 1e-4);
+        }
+  }
+}
+
+TEST_P(Ops, CausalConv) {
+  for (const auto& shape : {std::array<int64_t, 3>{0, 8, 5}, {1, 1, 1}, {3, 7, 5}, {40, 515, 5}, {9, 64, 12}}) {
+    const int64_t rows = shape[0], cols = shape[1], taps = shape[2];
+    Random random(20);
+    Matrix x = random.matrix(rows, cols, 2.0f, 3), w = random.matrix(taps, cols, 0.5f, 1), want(rows, cols, 2);
+    causal_conv(ref_, want.view(), x.view(), w.view());
+    for (int64_t c = 0; rows > 0 && c < cols; ++c)  // the first row hears itself alone, by the last tap
+      ASSERT_EQ(want.bits(0, c), Bf16(w.at(taps - 1, c) * x.at(0, c)).bits);
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(rows, cols, 2);
+      causal_conv(ctx, got.view(), x.view(), w.view());
+      expect_same(got, want, str_cat("causal_conv T ", rows, " C ", cols, threads));
+    });
+  }
+}
+
+struct RelativeCase {
+  int64_t tokens;
+  int heads, head_dim, window;
+  float deviation;
+};
+const RelativeCase kRelativeCases[] = {{0, 2, 8, 3, 1.0f},   {1, 1, 8, 12, 1.0f},    {5, 3, 16, 12, 1.0f},
+                                       {40, 2, 24, 1, 1.0f}, {70, 8, 128, 12, 1.0f}, {30, 2, 32, 12, 30.0f},
+                                       {13, 2, 20, 13, 2.0f}};
+
+TEST_P(Ops, RelativeAttention) {
+  for (const RelativeCase& c : kRelativeCases) {
+    Random random(22);
+    const int64_t width = int64_t{c.heads} * c.head_dim;
+    Matrix q = random.matrix(c.tokens, width, c.deviation, 4), k = random.matrix(c.tokens, width, c.deviation, 2),
+           v = random.matrix(c.tokens, width), r = random.matrix(c.window, width);
+    std::vector<float> dim_scale(static_cast<size_t>(c.head_dim));
+    for (float& scale : dim_scale) scale = 0.7f + std::abs(random.normal(0.1f));
+    const RelativeScores scores{.q_scale = 1.44f / std::sqrt(static_cast<float>(c.head_dim)),
+                                .k_scale = 1.9f,
+                                .cap = 50,
+                                .dim_scale = dim_scale};
+    const std::string what = str_cat("relative attention of ", c.tokens, " D ", c.head_dim, " window ", c.window);
+    Matrix want(c.tokens, width, 6);
+    relative_attention(ref_, want.view(), q.view(), k.view(), v.view(), r.view(), scores);
+    for (int64_t i = 0; c.tokens > 0 && i < width; ++i) ASSERT_EQ(want.bits(0, i), v.bits(0, i)) << what;
+    for_each_context([&](Context& ctx, const std::string& threads) {
+      Matrix got(c.tokens, width, 6);
+      relative_attention(ctx, got.view(), q.view(), k.view(), v.view(), r.view(), scores);
+      // Scores up to the cap are known to 1e-5, and their softmax with them.
+      expect_near(
+          got, want, [&](int64_t, int64_t) { return 5e-5f; }, what + threads);
+      // A row hears itself and the window - 1 before: the last row alone with those is the same.
+      const int64_t begin = std::max<int64_t>(c.tokens - c.window, 0), count = c.tokens - begin;
+      Matrix tail(count, width);
+      const auto last = [&](Matrix& m) {
+        return TensorView(&m.bits(begin, 0), DType::kBf16, {count, width}, m.stride);
+      };
+      relative_attention(ctx, tail.view(), last(q), last(k), last(v), r.view(), scores);
+      for (int64_t i = 0; count > 0 && i < width; ++i)
+        ASSERT_EQ(tail.bits(count - 1, i), got.bits(c.tokens - 1, i)) << what << threads;
+    });
+  }
+}
+
+TEST_P(Ops, RelativeAttentionCapsItsScores) {
+  // One head of one dimension: scores of 40 and 400 before the cap of 50.
+  Matrix q(2, 1), k(2, 1), v(2, 1), r(2, 1);
+  q.bits(0, 0) = q.bits(1, 0) = Bf16(1.0f).bits;
+  k.bits(0, 0) = Bf16(400.0f).bits;
+  k.bits(1, 0) = Bf16(40.0f).bits;
+  v.bits(0, 0) = Bf16(1.0f).bits;
+  v.bits(1, 0) = r.bits(0, 0) = r.bits(1, 0) = Bf16(0.0f).bits;
+  const float one = 1.0f;
+  const double difference = 50 * (std::tanh(8.0) - std::tanh(0.8));
+  for_each_context([&](Context& ctx, const std::string&) {
+    Matrix got(2, 1);
+    relative_attention(ctx, got.view(), q.view(), k.view(), v.view(), r.view(), {1, 1, 50, {&one, 1}});
+    EXPECT_NEAR(got.at(1, 0), 1 / (1 + std::exp(-difference)), 0.004);
+  });
+}
+
 TEST_P(Ops, KvWrite) {
   for_each_context([&](Context& ctx, const std::string& threads) {
     Random random(37), same(37);

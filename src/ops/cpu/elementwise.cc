@@ -4,17 +4,13 @@
 
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cpu/rows.h"
 #include "ops/cpu/slices.h"
 #include "tensor/bf16.h"
 
 namespace carat::ops::cpu {
 
 namespace {
-
-const uint16_t* row(const ConstTensorView& view, int64_t i) {
-  return static_cast<const uint16_t*>(view.data) + i * view.row_stride;
-}
-uint16_t* row(const TensorView& view, int64_t i) { return static_cast<uint16_t*>(view.data) + i * view.row_stride; }
 
 /// round(f(x)) for every bf16 number x, by its bits. A function of one bf16 number is best looked up: exact by
 /// construction, and what is used of 128 KB stays in the cache.

@@ -77,6 +77,9 @@ struct Kernels {
   void (*standardize)(uint16_t* y, const float* x, float s, const uint16_t* bias, const uint16_t* factor, int64_t n);
   void (*widen)(float* y, const uint16_t* x, int64_t n);
   void (*narrow)(uint16_t* y, const float* x, int64_t n);
+  // sum += w * x
+  void (*add_product)(float* sum, const uint16_t* w, const uint16_t* x, int64_t n);
+  float (*dot)(const float* a, const uint16_t* b, int64_t n);
   // sum += x * s
   void (*add_scaled)(float* sum, const uint16_t* x, float s, int64_t n);
 

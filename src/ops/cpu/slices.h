@@ -40,6 +40,7 @@ enum class Scratch {
   kRope,
   kPool,
   kPages,
+  kAudio,
   kCount
 };
 

@@ -26,6 +26,12 @@ void pool_patches(Context& ctx, TensorView y, ConstTensorView x, int grid_width,
                   ConstTensorView factor);
 void bidirectional_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
                              int head_dim, std::span<const int32_t> indptr);
+void silu(Context& ctx, TensorView y, ConstTensorView x);
+void glu(Context& ctx, TensorView y, ConstTensorView x);
+void unfold_3x3(Context& ctx, TensorView y, ConstTensorView x, int64_t first);
+void causal_conv(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView w);
+void relative_attention(Context& ctx, TensorView o, ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                        ConstTensorView r, const RelativeScores& scores);
 void kv_write(Context& ctx, const KvStore& store, ConstTensorView k, ConstTensorView v, const AttentionBatch& batch);
 void attention(Context& ctx, TensorView o, ConstTensorView q, const KvStore& store, const AttentionBatch& batch,
                int window);
