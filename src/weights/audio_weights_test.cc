@@ -17,6 +17,8 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing_support::encoder_file;
+using testing_support::expect_equal_tensors;
 using testing_support::small_hearing_config;
 using testing_support::TempFolder;
 
@@ -24,31 +26,14 @@ std::shared_ptr<const AudioWeights> seeded(const ModelConfig& config, uint64_t s
   return make_dummy_audio_weights(config, seed).value();
 }
 
-/// The tensors of `weights` as a file holds them; `scalars` keeps the bounds.
 std::vector<NamedTensor> file_of(const ModelConfig& config, const AudioWeights& weights, std::deque<Bf16>& scalars) {
-  std::vector<NamedTensor> out;
-  const MediaSlots slots = audio_slots(const_cast<AudioWeights&>(weights));
-  for (const MediaTensor& t : audio_tensors(*config.audio, config.text.hidden_size)) {
-    const MediaSlot& slot = slots.at(t.name);
-    if (auto* const* view = std::get_if<ConstTensorView*>(&slot)) {
-      out.push_back({"model." + t.name, **view});
-    } else {
-      scalars.emplace_back(*std::get<float*>(slot));
-      out.push_back({"model." + t.name, ConstTensorView(&scalars.back(), DType::kBf16, {})});
-    }
-  }
-  return out;
+  return encoder_file(audio_tensors(*config.audio, config.text.hidden_size),
+                      audio_slots(const_cast<AudioWeights&>(weights)), scalars);
 }
 
 void expect_equal(const ModelConfig& config, const AudioWeights& a, const AudioWeights& b) {
   std::deque<Bf16> scalars;
-  const auto x = file_of(config, a, scalars), y = file_of(config, b, scalars);
-  ASSERT_EQ(x.size(), y.size());
-  for (size_t i = 0; i < x.size(); ++i) {
-    ASSERT_TRUE(x[i].view && y[i].view) << x[i].name;
-    EXPECT_TRUE(x[i].view.shape == y[i].view.shape) << x[i].name;
-    EXPECT_EQ(std::memcmp(x[i].view.data, y[i].view.data, static_cast<size_t>(x[i].view.size_bytes())), 0) << x[i].name;
-  }
+  expect_equal_tensors(file_of(config, a, scalars), file_of(config, b, scalars));
 }
 
 TEST(AudioWeights, EveryFieldHasItsTensor) {

@@ -1,10 +1,12 @@
 #include "weights/media_weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "tensor/bf16.h"
 #include "weights/seeded_values.h"
@@ -33,6 +35,12 @@ Law law_of(const MediaTensor& t) {
   if (ends("_max")) return uniform(2, 3);
   if (ends(".bias")) return normal(0.1);
   if (ends("per_dim_scale")) return normal(0.3);
+  if (ends("position_embedding_table") || ends("pos_embedding")) return normal(0.4);
+  if (ends("std_bias")) return normal(2);
+  if (ends("std_scale")) return uniform(0.05, 0.15);
+  // Scores are q.k without 1/sqrt(D): let them deviate by 1.4.
+  if (ends("q_norm.weight") || ends("k_norm.weight"))
+    return gain(std::sqrt(1.4 / std::sqrt(static_cast<double>(t.shape[0]))));
   if (t.shape.rank() == 1) return gain(1);
   const double fan_in = static_cast<double>(t.shape.num_elements() / t.shape[0]);
   // Soft tokens are as large as scaled embeddings of make_dummy_text_weights().
@@ -63,6 +71,22 @@ Result<std::shared_ptr<const void>> load_media_tensors(const std::filesystem::pa
     set_slot(slots, tensors[i], data);
   }
   return binder.owner();
+}
+
+Result<void> drop_absent_encoders(const std::filesystem::path& folder, ModelConfig& config) {
+  if (!config.vision && !config.audio) return {};
+  CARAT_TRY(const auto checkpoint, Checkpoint::open(folder));
+  const auto drop = [&](auto& encoder, const std::vector<MediaTensor>& tensors, std::string_view what) {
+    const auto is_there = [&](const MediaTensor& t) { return checkpoint->contains(str_cat(kPrefix, t.name)); };
+    if (std::ranges::any_of(tensors, is_there)) return;
+    log_warning(folder.string(), ": the weight files hold no ", what,
+                " encoder, though config.json describes one: requests with ", what == "audio" ? "sound" : "pictures",
+                " will be refused");
+    encoder.reset();
+  };
+  if (config.vision) drop(config.vision, vision_tensors(*config.vision, config.text.hidden_size), "vision");
+  if (config.audio) drop(config.audio, audio_tensors(*config.audio, config.text.hidden_size), "audio");
+  return {};
 }
 
 Result<std::shared_ptr<const void>> make_dummy_media_tensors(std::span<const MediaTensor> tensors,

@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "config/media_tensors.h"
+#include "config/model_config.h"
 #include "tensor/tensor.h"
 
 namespace carat {
@@ -31,6 +32,10 @@ using MediaSlot = std::variant<ConstTensorView*, float*>;
 using MediaSlots = std::unordered_map<std::string, MediaSlot>;
 /// The slots of a clipped linear whose tensors' names begin with `name`.
 void add_slots(MediaSlots& slots, const std::string& name, ClippedLinear& linear);
+
+/// Takes the encoders out of `config` of which the folder's weight files hold not one tensor, and logs it: such a
+/// folder serves text. What is there in part is an error of loading. Errors: as of Checkpoint::open().
+Result<void> drop_absent_encoders(const std::filesystem::path& folder, ModelConfig& config);
 
 /// Maps the folder's safetensors and sets the slot that each tensor must have. The result keeps the data alive.
 /// Errors: as load_text_weights(); the messages call them `what` tensors.

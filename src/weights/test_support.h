@@ -4,14 +4,20 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>  // mkdtemp
 
+#include <cstring>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/str.h"
 #include "config/members.h"
+#include "tensor/bf16.h"
+#include "weights/media_weights.h"
+#include "weights/safetensors.h"
 #include "weights/text_weights.h"
 
 namespace carat::testing_support {
@@ -79,6 +85,47 @@ inline ModelConfig small_hearing_config(std::string_view name) {
     conformer->output_size = 40;
   }
   return config;
+}
+
+inline ModelConfig small_seeing_config(std::string_view name) {
+  ModelConfig config = make_model_config(small_spec(name));
+  if (auto* tower = std::get_if<VisionTowerConfig>(&config.vision.value().encoder)) {
+    tower->hidden_size = 48;
+    tower->intermediate_size = 56;
+    tower->num_layers = 2;
+    tower->num_heads = 3;
+    tower->position_rows = 210;
+  } else {
+    std::get<PatchEmbedderConfig>(config.vision->encoder).position_rows = 70;
+  }
+  return config;
+}
+
+/// An encoder's tensors as a file holds them; `scalars` keeps the bounds.
+inline std::vector<NamedTensor> encoder_file(const std::vector<MediaTensor>& tensors, const MediaSlots& slots,
+                                             std::deque<Bf16>& scalars) {
+  std::vector<NamedTensor> out;
+  for (const MediaTensor& t : tensors) {
+    const MediaSlot& slot = slots.at(t.name);
+    if (auto* const* view = std::get_if<ConstTensorView*>(&slot)) {
+      out.push_back({"model." + t.name, **view});
+    } else {
+      scalars.emplace_back(*std::get<float*>(slot));
+      out.push_back({"model." + t.name, ConstTensorView(&scalars.back(), DType::kBf16, {})});
+    }
+  }
+  return out;
+}
+
+/// Same names, shapes and bytes.
+inline void expect_equal_tensors(const std::vector<NamedTensor>& a, const std::vector<NamedTensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].name, b[i].name);
+    ASSERT_TRUE(a[i].view && b[i].view) << a[i].name;
+    EXPECT_TRUE(a[i].view.shape == b[i].view.shape) << a[i].name;
+    EXPECT_EQ(std::memcmp(a[i].view.data, b[i].view.data, static_cast<size_t>(a[i].view.size_bytes())), 0) << a[i].name;
+  }
 }
 
 }  // namespace carat::testing_support
