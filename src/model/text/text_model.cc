@@ -6,36 +6,14 @@
 #include <utility>
 
 #include "base/str.h"
+#include "model/arena.h"
+#include "model/views.h"
 #include "ops/ops.h"
 #include "tensor/bf16.h"
 
 namespace carat {
 
 namespace {
-
-/// Hands out pieces of one buffer. Without a buffer it only measures.
-class Arena {
- public:
-  Arena() = default;
-  explicit Arena(std::byte* base) : base_(base) {}
-
-  template <class T>
-  T* take(int64_t count) {
-    T* piece = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + kAlignment - 1) / kAlignment * kAlignment;
-    peak_ = std::max(peak_, used_);
-    return piece;
-  }
-  /// Pieces taken after mark() are given up by rewind(): what is taken next overlays them.
-  int64_t mark() const { return used_; }
-  void rewind(int64_t mark) { used_ = mark; }
-  int64_t peak() const { return peak_; }
-
- private:
-  static constexpr int64_t kAlignment = 64;
-  std::byte* base_ = nullptr;
-  int64_t used_ = 0, peak_ = 0;
-};
 
 /// Largest sizes over the layers, and the layer after whose K/V rows without logits are dropped.
 struct Sizes {
@@ -110,19 +88,6 @@ struct Workspace {
     logits = arena.take<Bf16>(int64_t{limits.max_logit_rows} * config.vocab_size);
   }
 };
-
-TensorView view(Bf16* data, int64_t rows, int64_t columns) { return {data, DType::kBf16, {rows, columns}}; }
-
-ConstTensorView columns(const ConstTensorView& matrix, int64_t first, int64_t count) {
-  return {static_cast<const Bf16*>(matrix.data) + first, DType::kBf16, {matrix.dim(0), count}, matrix.row_stride};
-}
-
-ConstTensorView rows(const ConstTensorView& matrix, int64_t first, int64_t count) {
-  return {static_cast<const Bf16*>(matrix.data) + first * matrix.row_stride,
-          DType::kBf16,
-          {count, matrix.dim(1)},
-          matrix.row_stride};
-}
 
 /// Moves the rows `kept` (ascending) of `matrix` together at its front.
 void keep_rows(const TensorView& matrix, std::span<const int32_t> kept) {
