@@ -325,6 +325,7 @@ void CpuRunner::Impl::sample(int slot_idx, int position, std::span<float> logits
   slot.last_token = slot.sampler->sample(logits, position, sampler_scratch, wanted ? entry.logprobs.data() : nullptr);
   slot.length = position;  // further samples of a request continue from here too
   entry.tokens.push_back(slot.last_token);
+  entry.failure = slot.sampler->failure();
 }
 
 CpuRunner::CpuRunner() = default;

@@ -569,12 +569,12 @@ void CudaRunnerImpl::launch(Step step) {
     const int logits_row = static_cast<int>(rows.logit_rows.size());
     const size_t first_entry = flight.result.slots.size();
     if (!slice.sample_slots.empty() || last_scored) rows.logit_rows.push_back(last_row);
-    if (slice.sample_slots.empty()) flight.result.slots.push_back(SlotResult{slice.slot, {}, {}, {}});
+    if (slice.sample_slots.empty()) flight.result.slots.push_back(SlotResult{slice.slot, {}, {}, {}, {}});
     for (const int target : slice.sample_slots) {
       Slot& t = slots_[static_cast<size_t>(target)];
       if (target != slice.slot) t.length = s.length;
       const size_t entry = flight.result.slots.size();
-      flight.result.slots.push_back(SlotResult{target, {}, {}, {}});
+      flight.result.slots.push_back(SlotResult{target, {}, {}, {}, {}});
       const int sample = static_cast<int>(rows.sample_rows.size());
       const CudaSampler::Place place = sampler_.place(target);
       if (place == CudaSampler::Place::kHost)
@@ -609,6 +609,7 @@ void CudaRunnerImpl::launch(Step step) {
         PositionLogprobs* const logprobs = host.spec().logprobs.enabled ? &result.logprobs.emplace_back() : nullptr;
         const TokenId token = host.sample(logits_f32_, sample.position, sampler_scratch_, logprobs);
         result.tokens.push_back(token);
+        result.failure = host.failure();
         auto* pinned = host_tokens_.as<int32_t>() + sample.slot;
         *pinned = token;
         stream_.copy_to_device(last_token_.as<int32_t>() + sample.slot, pinned, 4);

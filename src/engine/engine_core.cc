@@ -741,6 +741,8 @@ void EngineCore::append(Sequence& s, SlotResult& result) {
     end = finish_at(s, result.tokens[used]);
     ++used;
   }
+  if (result.failure)
+    end = Finish{.reason = FinishReason::kAbort, .matched_token = {}, .error = std::move(result.failure)};
   result.tokens.resize(used);
   event.tokens = std::move(result.tokens);
   if (with_logprobs) {

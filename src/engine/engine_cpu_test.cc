@@ -165,6 +165,33 @@ TEST_P(EngineCpuTest, ConstrainedAndFreeRequestsSideBySide) {
     EXPECT_EQ(collect(*request.stream), expected(request.prompt, 150, request.sampling.constraint)) << request.id;
 }
 
+TEST_P(EngineCpuTest, AnAnswerThatLeavesItsFormEndsWithTheReason) {
+  const auto e = engine();
+  GrammarVocabulary vocabulary;
+  vocabulary.pieces.assign(static_cast<size_t>(config_.text.vocab_size), "a");
+  GrammarCompiler compiler(std::move(vocabulary), {.timeout = std::chrono::minutes(5)});
+  auto plan = std::make_shared<ConstraintPlan>();
+  plan->answer = compiler.compile_now({GrammarSource::Kind::kRegex, "aab"}).value();  // nothing spells the last one
+  Request request = ask("dead end", prompt(40, 7), 50);
+  request.sampling.constraint = plan;
+  Request neighbour = ask("neighbour", prompt(50, 8), 50);
+  for (const Request& r : {request, neighbour}) ASSERT_TRUE(e->submit(r));
+  Tokens tokens;
+  std::optional<Finish> end;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!end && std::chrono::steady_clock::now() < deadline)
+    for (SampleEvent& event : request.stream->wait(deadline)) {
+      tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
+      end = std::move(event.finish);
+    }
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->reason, FinishReason::kAbort);
+  ASSERT_TRUE(end->error);
+  EXPECT_EQ(end->error->code, Errc::kInvalidArgument);
+  EXPECT_EQ(tokens.size(), 3u) << "two of the form, and whatever else came";
+  EXPECT_EQ(collect(*neighbour.stream), expected(neighbour.prompt, 50));
+}
+
 INSTANTIATE_TEST_SUITE_P(Settings, EngineCpuTest,
                          ::testing::Values(Setting{"e2b", 1, 4096, 512}, Setting{"e2b", 2, 4096, 32},
                                            Setting{"e2b", 2, 512, 64}, Setting{"e4b", 1, 512, 50},

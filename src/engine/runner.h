@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -98,6 +99,7 @@ struct SlotResult {
   std::vector<TokenId> tokens;                    ///< sampled, in order
   std::vector<PositionLogprobs> logprobs;         ///< per token, if the slot asked
   std::vector<PositionLogprobs> prompt_logprobs;  ///< of the slice's [prompt_logprob_begin, prompt_logprob_end)
+  std::optional<Error> failure;  ///< the slot's sequence cannot go on (its form cannot be kept): it ends with this
 };
 
 struct StepResult {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/str.h"
 #include "sampling/grammar/grammar.h"
 #include "sampling/token_mask.h"
 
@@ -89,10 +90,10 @@ void TokenConstraint::accept(TokenId token) {
         open_call();
       break;
     case Phase::kAnswer:
-      if (!matcher_->accept(token)) phase_ = Phase::kFailed;
+      if (!follow(token)) phase_ = Phase::kFailed;
       break;
     case Phase::kCall:
-      if (!matcher_->accept(token)) {
+      if (!follow(token)) {
         phase_ = Phase::kFailed;
       } else if (matcher_->complete()) {
         matcher_.reset();
@@ -111,6 +112,9 @@ void TokenConstraint::accept(TokenId token) {
   last_ = token;
 }
 
+/// A token of a grammar. One that has become too slow ends here, whole or not: it would cut the answer anywhere.
+bool TokenConstraint::follow(TokenId token) { return matcher_->accept(token) && !matcher_->exhausted(); }
+
 void TokenConstraint::begin_answer() {
   phase_ = Phase::kBegin;
   if (plan_->answer && !matcher_) matcher_ = std::make_unique<GrammarMatcher>(*plan_->answer);
@@ -119,7 +123,7 @@ void TokenConstraint::begin_answer() {
 void TokenConstraint::accept_begin(TokenId token) {
   if (token == plan_->markers.call_open && may_call()) return open_call();
   if (plan_->answer) {
-    phase_ = matcher_->accept(token) ? Phase::kAnswer : Phase::kFailed;
+    phase_ = follow(token) ? Phase::kAnswer : Phase::kFailed;
   } else if (plan_->call_required) {
     phase_ = Phase::kFailed;
   } else {
@@ -165,6 +169,15 @@ void TokenConstraint::spend_budget() {
     forced_.assign(end.rbegin(), end.rend());
     if (end.size() > 1 && last_ == end.front()) forced_.pop_back();
   }
+}
+
+std::optional<Error> TokenConstraint::failure() const {
+  if (phase_ != Phase::kFailed) return std::nullopt;
+  if (matcher_ && matcher_->exhausted())
+    return Error{Errc::kInvalidArgument,
+                 str_cat("the grammar is too ambiguous: ", GrammarMatcher::kMaxSlowTokens, " tokens took more than ",
+                         GrammarMatcher::kMaxTokenSeconds * 1e3, " ms each to match")};
+  return Error{Errc::kInvalidArgument, "the grammar leads to a dead end: no token can follow what was generated"};
 }
 
 // ---- What may come

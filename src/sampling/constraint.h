@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "base/result.h"
 #include "base/token.h"
 
 namespace carat {
@@ -60,12 +61,15 @@ class TokenConstraint {
   TokenConstraint(TokenConstraint&&) noexcept;
   TokenConstraint& operator=(TokenConstraint&&) noexcept;
 
-  /// Takes note of the next token. Any token: one that the mask did not allow (nobody should sample it) ends the form,
-  /// and only end tokens are possible from there.
+  /// Takes note of the next token. Any token: one that the mask did not allow (nobody should sample it) ends the form:
+  /// failure() says so, and only end tokens are possible from there.
   void accept(TokenId token);
   /// Whether the next token is restricted. If so `mask` [ceil(V / 32)] has the tokens that are possible, at least one,
   /// and min_new_tokens is accounted for; else `mask` holds anything. Call it once or more per position.
   bool fill_mask(std::span<uint32_t> mask);
+  /// Why the form cannot be kept, once that is so: what was generated is not of the form. kInvalidArgument: its grammar
+  /// leads to a dead end, or is too ambiguous to be followed.
+  std::optional<Error> failure() const;
 
  private:
   enum class Phase {
@@ -79,6 +83,7 @@ class TokenConstraint {
     kFailed,   ///< a token came that was not possible
   };
 
+  bool follow(TokenId token);
   void begin_answer();
   void accept_begin(TokenId token);
   void accept_thought(TokenId token);

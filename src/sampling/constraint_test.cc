@@ -1,6 +1,6 @@
 #include "sampling/constraint.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <algorithm>
 #include <bit>
@@ -15,6 +15,7 @@
 namespace carat {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::SmallVocabulary;
 using V = SmallVocabulary;
 using Kind = GrammarSource::Kind;
@@ -64,6 +65,10 @@ class Sequel {
   bool free() { return !constraint_.fill_mask(mask_); }
   bool allows(TokenId token) { return free() || mask_has(mask_, token); }
   bool allows(char c) { return allows(vocabulary().at(c)); }
+  std::string failure() const {
+    const auto error = constraint_.failure();
+    return error ? error->message : "";
+  }
   bool may_end() { return allows(V::kEnd) && allows(V::kTurnEnd); }
   int num_allowed() {
     if (free()) return vocabulary().size();
@@ -271,9 +276,12 @@ TEST(Constraint, StopTokensThatAreTextEndWholeAnswersOnly) {
 
 TEST(Constraint, WhatTheMaskForbadeEndsTheForm) {
   Sequel run(answer_plan());
-  run.feed("yx");
+  run.feed("y");
+  EXPECT_EQ(run.failure(), "");
+  run.feed("x");
   EXPECT_EQ(run.num_allowed(), 2);
   EXPECT_TRUE(run.may_end());
+  EXPECT_THAT(run.failure(), HasSubstr("dead end"));
   Sequel endless(answer_plan(), 0, {});
   endless.feed("yx");
   EXPECT_TRUE(endless.free()) << "nothing could end it";
@@ -285,7 +293,24 @@ TEST(Constraint, ASequenceWithoutEndTokensIsNotStuck) {
   EXPECT_EQ(run.num_allowed(), vocabulary().size());
 }
 
-TEST(Constraint, AGrammarThatTakesTooLongEndsTheAnswer) {
+TEST(Constraint, AnEndInADeadEndIsAFailure) {
+  ConstraintPlan plan = vocabulary().plan();
+  plan.answer = grammar(Kind::kRegex, "a\xC3\xBC");  // no token has the second byte
+  Sequel run(std::move(plan));
+  run.feed("a").feed(vocabulary().size() - 2);
+  EXPECT_TRUE(run.may_end());
+  EXPECT_EQ(run.failure(), "");
+  run.feed(V::kEnd);
+  EXPECT_THAT(run.failure(), HasSubstr("dead end"));
+}
+
+TEST(Constraint, WholeAnswersAreNoFailures) {
+  Sequel run(answer_plan());
+  run.feed("yes").feed(V::kEnd);
+  EXPECT_EQ(run.failure(), "");
+}
+
+TEST(Constraint, AGrammarThatTakesTooLongIsAFailure) {
   ConstraintPlan plan = vocabulary().plan();
   plan.answer = grammar(Kind::kEbnf, "root ::= root root | \"a\" | \"b\"");
   Sequel run(std::move(plan));
@@ -295,6 +320,7 @@ TEST(Constraint, AGrammarThatTakesTooLongEndsTheAnswer) {
   EXPECT_GT(length, 50);
   EXPECT_TRUE(run.may_end());
   EXPECT_EQ(run.num_allowed(), 2);
+  EXPECT_THAT(run.failure(), HasSubstr("too ambiguous: 3 tokens took more than 20 ms each"));
 }
 
 // ---- Thinking budget

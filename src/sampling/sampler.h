@@ -50,6 +50,8 @@ class SequenceSampler {
   /// any one thread. Without a constraint, or when it has been done already, nothing happens.
   void prepare_mask();
   bool constrained() const { return constraint_.has_value(); }
+  /// Why the sequence cannot keep its form; to be asked after sample().
+  std::optional<Error> failure() const { return constraint_ ? constraint_->failure() : std::nullopt; }
 
   const SamplerSpec& spec() const { return spec_; }
   int num_generated() const { return num_generated_; }

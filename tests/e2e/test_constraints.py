@@ -160,6 +160,17 @@ class Constraints(unittest.TestCase):
         self.assertEqual(self.generate(regex="[a-f]{300}", max_new_tokens=5)["meta_info"]["finish_reason"]["type"], "length")
         self.assertRegex(self.generate(regex="a*ba*", stop=["b"])["text"], "^a*$")
 
+    def test_what_cannot_be_followed_is_an_error(self):
+        form = {"ebnf": 'root ::= root root | [ -~]'}
+        whole = self.server.chat("Hello", max_tokens=3000, **form)
+        self.assertEqual(whole.status, 400, whole.text)
+        self.assertIn("the grammar is too ambiguous: 3 tokens took more than 20 ms each to match", whole.json["message"])
+        events = self.server.chat("Hello", max_tokens=3000, stream=True, **form).events()
+        self.assertIn("too ambiguous", events[-1]["error"]["message"])
+        self.assertIsNone(events[-2]["choices"][0]["finish_reason"])
+        native = self.server.post("/generate", {"text": "x", "sampling_params": {"max_new_tokens": 3000, **form}})
+        self.assertEqual(native.status, 400)
+
     def test_thinking_budget(self):
         for form in ({}, {"regex": "yes|no"}):
             thought = 0

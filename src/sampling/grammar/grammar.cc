@@ -53,11 +53,9 @@ struct GrammarMatcher::Impl {
   auto timed(const F& f) {
     const double start = thread_seconds();
     auto out = grammar_try(f);
-    if (thread_seconds() - start > kMaxTokenSeconds && ++num_slow == kMaxSlowTokens)
-      log_info("a grammar is too ambiguous: a token took over ", kMaxTokenSeconds, " s, so the answer ends");
+    if (thread_seconds() - start > kMaxTokenSeconds) ++num_slow;
     return out;
   }
-  bool exhausted() const { return num_slow >= kMaxSlowTokens; }
 
   const Grammar& grammar;
   xgrammar::GrammarMatcher matcher;
@@ -68,15 +66,17 @@ GrammarMatcher::GrammarMatcher(const Grammar& grammar) : impl_(std::make_unique<
 GrammarMatcher::~GrammarMatcher() = default;
 
 bool GrammarMatcher::accept(TokenId token) {
-  if (impl_->exhausted()) return false;
+  if (exhausted()) return false;
   const auto accepted = impl_->timed([&] { return impl_->matcher.AcceptToken(token); });
   return accepted && *accepted;
 }
 
+bool GrammarMatcher::exhausted() const { return impl_->num_slow >= kMaxSlowTokens; }
+
 bool GrammarMatcher::complete() const { return impl_->matcher.IsCompleted(); }
 
 void GrammarMatcher::fill_mask(std::span<uint32_t> mask) {
-  if (impl_->exhausted()) {
+  if (exhausted()) {
     std::ranges::fill(mask, 0u);
     return;
   }

@@ -36,6 +36,8 @@ class GrammarMatcher {
 
   /// False if the token cannot come here; nothing has changed then.
   bool accept(TokenId token);
+  /// Whether it has taken so long that it accepts nothing any more.
+  bool exhausted() const;
   /// What has been accepted is a whole text of the grammar; more may still be possible.
   bool complete() const;
   /// The tokens that may come next; end tokens are not among them. mask [ceil(V / 32)] is overwritten.

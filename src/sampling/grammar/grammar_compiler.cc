@@ -4,6 +4,7 @@
 #include <grammar_functor.h>
 
 #include <algorithm>
+#include <bitset>
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -12,6 +13,7 @@
 #include <mutex>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 #include <sys/resource.h>
 
@@ -83,6 +85,94 @@ Result<std::string> structural_tag_text(const std::string& text, int max_depth) 
       .dump();
 }
 
+/// How many tokens begin with which bytes.
+class TokenBeginnings {
+ public:
+  explicit TokenBeginnings(const std::vector<std::string>& pieces) : below_(256 * kRow) {
+    for (const std::string& piece : pieces)
+      if (!piece.empty()) ++below_[index(byte(piece[0]), piece.size() > 1 ? byte(piece[1]) + 1 : 0)];
+    for (int first = 0; first < 256; ++first)
+      for (int second = 0; second < 256; ++second) below_[index(first, second + 1)] += below_[index(first, second)];
+  }
+  /// Tokens that begin with `first` and go on with one of low .. high.
+  int64_t with(int first, int low, int high) const {
+    return below_[index(first, high + 1)] - below_[index(first, low)];
+  }
+
+ private:
+  static constexpr size_t kRow = 257;
+  static int byte(char c) { return static_cast<unsigned char>(c); }
+  static size_t index(int first, int below) { return static_cast<size_t>(first) * kRow + static_cast<size_t>(below); }
+
+  std::vector<int64_t> below_;  ///< by first byte: tokens of one byte, then those whose second byte is below 1, 2, ..
+};
+
+/// What compiling a grammar, whose automatons are made, costs: each state is compared with the tokens whose first two
+/// bytes it takes.
+class CompileWork {
+ public:
+  CompileWork(const xgrammar::Grammar& grammar, const TokenBeginnings& tokens)
+      : grammar_(grammar), tokens_(tokens), first_(grammar->per_rule_fsms.size()) {}
+
+  int64_t comparisons() {
+    int64_t sum = 0;
+    for (const auto& rule : grammar_->per_rule_fsms) {
+      if (!rule) continue;
+      const auto& automaton = rule->GetFsm();
+      std::unordered_set<int> states;
+      automaton.GetReachableStates(&states);
+      for (const int state : states)
+        for (const auto& edge : automaton.GetFsm().GetEdges(state))
+          if (edge.IsCharRange()) sum += of_edge(edge, bytes_at(automaton.GetFsm(), edge.target));
+    }
+    return sum;
+  }
+
+ private:
+  using Bytes = std::bitset<256>;
+
+  int64_t of_edge(const xgrammar::FSMEdge& edge, const Bytes& next) const {
+    int64_t sum = 0;
+    for (int low = 0; low < 256; ++low) {
+      if (!next[static_cast<size_t>(low)]) continue;
+      int high = low;
+      while (high < 255 && next[static_cast<size_t>(high) + 1]) ++high;
+      for (int first = edge.min; first <= std::min<int>(edge.max, 255); ++first) sum += tokens_.with(first, low, high);
+      low = high;
+    }
+    return sum;
+  }
+
+  /// What a state takes, by itself or by the rules that it leads into.
+  Bytes bytes_at(const xgrammar::CompactFSM& automaton, int state) {
+    Bytes out;
+    std::unordered_set<int> states{state};
+    automaton.GetEpsilonClosure(&states);
+    for (const int at : states)
+      for (const auto& edge : automaton.GetEdges(at)) {
+        if (edge.IsCharRange())
+          for (int byte = edge.min; byte <= std::min<int>(edge.max, 255); ++byte) out.set(static_cast<size_t>(byte));
+        if (edge.IsRuleRef()) out |= first_bytes(edge.GetRefRuleId());
+        if (edge.IsRepeatRef()) out |= first_bytes(automaton.GetRepeatEdgeInfo(edge.GetAuxIndex()).RuleId());
+      }
+    return out;
+  }
+
+  Bytes first_bytes(int32_t rule) {
+    auto& known = first_.at(static_cast<size_t>(rule));
+    const auto& automaton = grammar_->per_rule_fsms[static_cast<size_t>(rule)];
+    if (!known && automaton) {
+      known.emplace();  // rules that lead into themselves
+      known = bytes_at(automaton->GetFsm().GetFsm(), automaton->GetFsm().GetStart());
+    }
+    return known.value_or(Bytes());
+  }
+
+  const xgrammar::Grammar& grammar_;
+  const TokenBeginnings& tokens_;
+  std::vector<std::optional<Bytes>> first_;  ///< by rule
+};
+
 /// As one automaton where that can be. XGrammar's other way goes through text in which hexadecimal digits behind some
 /// characters become part of them. May throw.
 xgrammar::Grammar regex_grammar(const std::string& regex) {
@@ -125,7 +215,12 @@ struct GrammarCompiler::Impl {
   };
 
   Impl(GrammarVocabulary v, GrammarOptions o, GrammarMetrics m)
-      : options(o), metrics(m), vocabulary(std::move(v)), info(tokenizer_info(vocabulary)), compiler(info, 1, false) {
+      : options(o),
+        metrics(m),
+        vocabulary(std::move(v)),
+        beginnings(vocabulary.pieces),
+        info(tokenizer_info(vocabulary)),
+        compiler(info, 1, false) {
     vocab_size = static_cast<int>(vocabulary.pieces.size());
     vocabulary.pieces = {};
     for (int i = 0; i < std::max(o.threads, 1); ++i) threads.emplace_back([this, i] { work(i); });
@@ -169,6 +264,7 @@ struct GrammarCompiler::Impl {
   const GrammarMetrics metrics;
   GrammarVocabulary vocabulary;  ///< without the pieces
   int vocab_size = 0;
+  const TokenBeginnings beginnings;
   const xgrammar::TokenizerInfo info;
   /// Thread-safe. Without its own cache: that prints grammars and reads them again, and changes some on the way.
   xgrammar::GrammarCompiler compiler;
@@ -361,10 +457,14 @@ xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source) {
 Result<GrammarPtr> GrammarCompiler::Impl::make(const GrammarSource& source) {
   return grammar_try([&]() -> GrammarPtr {
     const xgrammar::Grammar grammar = parse(source);
-    const int states = xgrammar::GrammarOptimizer::Apply(grammar)->complete_fsm.NumStates();
+    const xgrammar::Grammar automatons = xgrammar::GrammarOptimizer::Apply(grammar);
+    const int states = automatons->complete_fsm.NumStates();
     if (states > options.max_states)
       throw std::runtime_error(
           str_cat("the grammar is too large: ", states, " states, over the limit of ", options.max_states));
+    if (const int64_t work = CompileWork(automatons, beginnings).comparisons(); work > options.max_work)
+      throw std::runtime_error(str_cat("the grammar is too large: its ", states, " states take ", work,
+                                       " comparisons with tokens, over the limit of ", options.max_work));
     auto impl = std::make_unique<Grammar::Impl>(Grammar::Impl{compiler.CompileGrammar(grammar), {}, vocab_size});
     if (source.kind != Kind::kCalls)
       for (const auto& mark : {vocabulary.call_close, vocabulary.string_mark})

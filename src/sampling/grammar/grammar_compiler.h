@@ -35,6 +35,7 @@ struct GrammarOptions {
   int max_depth = 64;                 ///< of a schema
   int max_schema_nodes = 50000;       ///< values in a schema's JSON
   int max_states = 100000;            ///< of the automaton
+  int64_t max_work = 100'000'000;     ///< comparisons of a token with a state: about 15 s of a thread
   int max_cached = 4096;              ///< grammars and errors kept for later requests
   int64_t max_cached_bytes = int64_t{256} << 20;
   std::chrono::milliseconds timeout{
@@ -58,7 +59,7 @@ class GrammarCompiler {
   using Done = std::function<void(Result<GrammarPtr>)>;
 
   GrammarCompiler(GrammarVocabulary vocabulary, GrammarOptions options, GrammarMetrics metrics = {});
-  ~GrammarCompiler();  ///< answers who still waits with kUnavailable; waits for compilations under way
+  ~GrammarCompiler();  ///< answers who still waits with kUnavailable; waits for compilations under way (max_work)
 
   /// Errors: kInvalidArgument (malformed, contradictory, over a limit, or not done within the timeout), kOverloaded
   /// (too many wait), kUnavailable (stopping).

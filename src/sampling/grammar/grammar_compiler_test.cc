@@ -277,6 +277,11 @@ TEST(Sources, AutomatonsAreBounded) {
   const auto large = small.compile_now({Kind::kEbnf, "root ::= \"" + std::string(200, 'a') + "\""});
   ASSERT_FALSE(large);
   EXPECT_THAT(large.error().message, HasSubstr("states, over the limit of 100"));
+  GrammarCompiler hurried(vocabulary().grammar(), {.max_work = 1000, .timeout = std::chrono::minutes(5)});
+  EXPECT_TRUE(hurried.compile_now({Kind::kRegex, std::string(500, 'a')})) << "no token begins with two of them";
+  const auto slow = hurried.compile_now({Kind::kRegex, std::string(500, '.')});
+  ASSERT_FALSE(slow);
+  EXPECT_THAT(slow.error().message, HasSubstr("comparisons with tokens, over the limit of 1000"));
 }
 
 TEST(Calls, AreSpelledAsTheModelDoes) {
