@@ -27,7 +27,13 @@ std::span<const uint8_t> after_id3(std::span<const uint8_t> file) {
   return file;
 }
 
-AudioReaderResult open_reader(std::span<const uint8_t> file) {
+// ISO media (m4a, mp4), Matroska and WebM, Ogg with another codec than Vorbis, AAC by itself.
+bool is_for_ffmpeg(Bytes file, Bytes body) {
+  return has_at(file, 4, "ftyp") || has_at(file, 0, "\x1a\x45\xdf\xa3") || has_at(file, 0, "OggS") ||
+         (body.size() >= 2 && body[0] == 0xff && (body[1] & 0xf6) == 0xf0);
+}
+
+AudioReaderResult open_reader(Bytes file, const MediaLimits& limits) {
   if (file.empty()) return broken_audio("it is empty (0 bytes)");
   const auto body = after_id3(file);
   for (const std::string_view magic : {"RIFF", "RIFX", "RF64", "riff", "FORM"})
@@ -36,7 +42,11 @@ AudioReaderResult open_reader(std::span<const uint8_t> file) {
   if (has_at(file, 0, "OggS") && has_at(file, 28, "\x01vorbis")) return open_vorbis(file);
   // The first 11 bits of an MPEG frame are set; the layer is not 0, which would be AAC.
   if (body.size() >= 2 && body[0] == 0xff && (body[1] & 0xe0) == 0xe0 && (body[1] & 6) != 0) return open_mp3(body);
-  return Error{Errc::kUnsupported, "the sound is in no known format; allowed are WAV, FLAC, MP3 and Ogg Vorbis"};
+  if (is_for_ffmpeg(file, body)) return open_ffmpeg_audio(file, limits);
+  return Error{
+      Errc::kUnsupported,
+      "the sound is in no known format; allowed are WAV, AIFF, FLAC, MP3, Ogg Vorbis, and with FFmpeg M4A, Opus, "
+      "WebM and AAC"};
 }
 
 /// 16 kHz from any rate, piece by piece.
@@ -102,7 +112,7 @@ Error broken_audio(std::string_view what) { return {Errc::kInvalidArgument, str_
 
 Result<std::vector<float>> decode_audio(std::span<const uint8_t> file, const MediaLimits& limits) {
   CARAT_TRY_VOID(check_encoded_size(limits, file.size(), "sound"));
-  CARAT_TRY(const auto reader, open_reader(file));
+  CARAT_TRY(const auto reader, open_reader(file, limits));
   CARAT_TRY_VOID(check(*reader, limits));
   CARAT_TRY(auto resampler, Resampler::create(reader->rate()));
   const auto channels = static_cast<size_t>(reader->channels());

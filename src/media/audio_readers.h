@@ -31,6 +31,8 @@ AudioReaderResult open_wav(std::span<const uint8_t> file);
 AudioReaderResult open_flac(std::span<const uint8_t> file);
 AudioReaderResult open_mp3(std::span<const uint8_t> file);
 AudioReaderResult open_vorbis(std::span<const uint8_t> file);
+/// Containers of sound and of video (its first track of sound). `limits` outlives the reader.
+AudioReaderResult open_ffmpeg_audio(std::span<const uint8_t> file, const MediaLimits& limits);
 
 Error broken_audio(std::string_view what);
 

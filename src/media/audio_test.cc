@@ -91,7 +91,7 @@ TEST(Audio, ChannelsRateSizeAndTimeAreLimited) {
 TEST(Audio, ErrorsSayWhatWasWrong) {
   expect_error(decode_audio({}), Errc::kInvalidArgument, {"empty"});
   const File text = {'h', 'e', 'l', 'l', 'o'};
-  expect_error(decode_audio(text), Errc::kUnsupported, {"WAV, FLAC, MP3 and Ogg Vorbis"});
+  expect_error(decode_audio(text), Errc::kUnsupported, {"allowed are WAV, AIFF, FLAC, MP3, Ogg Vorbis"});
   const auto wav = corpus("wav_pcm_16.wav");
   expect_error(decode_audio(std::span(wav).first(20)), Errc::kInvalidArgument, {"broken", "WAV"});
   expect_error(decode_audio(std::span(wav).first(44)), Errc::kInvalidArgument, {"no samples"});

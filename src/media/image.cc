@@ -39,27 +39,6 @@ Result<ImageFormat> sniff(Bytes file) {
 
 const Codec& codec(ImageFormat format) { return kCodecs[static_cast<size_t>(format)]; }
 
-// Where pixel (x, y) of the upright image lies in the stored one: orientations 5 to 8 swap the axes.
-Image turn(Image in, int orientation) {
-  if (orientation < 2 || orientation > 8) return in;
-  const bool swap = orientation >= 5;
-  const bool flip_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
-  const bool flip_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-  Image out = make_image(swap ? in.height : in.width, swap ? in.width : in.height);
-  // Tiles, so that a swap reads whole cache lines.
-  constexpr int kTile = 32;
-  const int64_t stride = int64_t{in.width} * 3;
-  for (int y0 = 0; y0 < out.height; y0 += kTile)
-    for (int x0 = 0; x0 < out.width; x0 += kTile)
-      for (int y = y0; y < std::min(y0 + kTile, out.height); ++y)
-        for (int x = x0; x < std::min(x0 + kTile, out.width); ++x) {
-          const int u = swap ? y : x, v = swap ? x : y;
-          const int in_x = flip_x ? in.width - 1 - u : u, in_y = flip_y ? in.height - 1 - v : v;
-          std::memcpy(&out.pixels[(int64_t{y} * out.width + x) * 3], &in.pixels[in_y * stride + int64_t{in_x} * 3], 3);
-        }
-  return out;
-}
-
 }  // namespace
 
 std::string_view to_string(ImageFormat format) {
@@ -90,6 +69,27 @@ namespace image_codecs {
 
 Image make_image(int width, int height) {
   return {.width = width, .height = height, .pixels = std::vector<uint8_t>(int64_t{width} * height * 3)};
+}
+
+// Where pixel (x, y) of the upright image lies in the stored one: orientations 5 to 8 swap the axes.
+Image turn(Image in, int orientation) {
+  if (orientation < 2 || orientation > 8) return in;
+  const bool swap = orientation >= 5;
+  const bool flip_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const bool flip_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  Image out = make_image(swap ? in.height : in.width, swap ? in.width : in.height);
+  // Tiles, so that a swap reads whole cache lines.
+  constexpr int kTile = 32;
+  const int64_t stride = int64_t{in.width} * 3;
+  for (int y0 = 0; y0 < out.height; y0 += kTile)
+    for (int x0 = 0; x0 < out.width; x0 += kTile)
+      for (int y = y0; y < std::min(y0 + kTile, out.height); ++y)
+        for (int x = x0; x < std::min(x0 + kTile, out.width); ++x) {
+          const int u = swap ? y : x, v = swap ? x : y;
+          const int in_x = flip_x ? in.width - 1 - u : u, in_y = flip_y ? in.height - 1 - v : v;
+          std::memcpy(&out.pixels[(int64_t{y} * out.width + x) * 3], &in.pixels[in_y * stride + int64_t{in_x} * 3], 3);
+        }
+  return out;
 }
 
 Error broken(ImageFormat format, std::string_view what) {

@@ -34,6 +34,8 @@ int webp_orientation(Bytes file);
 int exif_orientation(Bytes exif);
 int xmp_orientation(std::string_view xmp);
 
+/// Upright, from an image that has this EXIF orientation; others than 2 .. 8 leave it as it is.
+Image turn(Image image, int orientation);
 /// A black image. `width`, `height` >= 1.
 Image make_image(int width, int height);
 Error broken(ImageFormat format, std::string_view what);
