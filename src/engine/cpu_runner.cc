@@ -14,10 +14,13 @@
 #include "base/log.h"
 #include "base/thread_name.h"
 #include "base/worker_pool.h"
+#include "engine/media_spans.h"
+#include "engine/soft_token_cache.h"
 #include "model/text/kv_memory.h"
 #include "model/text/text_model.h"
 #include "sampling/mask_worker.h"
 #include "sampling/sampler.h"
+#include "tensor/bf16.h"
 
 namespace carat {
 
@@ -34,7 +37,8 @@ TextModel::Limits model_limits(int max_running, const CpuRunnerOptions& options)
 /// What the runner knows of an open sequence.
 struct Slot {
   std::shared_ptr<const std::vector<TokenId>> prompt;
-  std::optional<SequenceSampler> sampler;  ///< set while the slot is open
+  std::shared_ptr<const std::vector<MediaSpan>> media;  ///< null: none
+  std::optional<SequenceSampler> sampler;               ///< set while the slot is open
   std::vector<int32_t> full_table, sliding_table;
   int length = 0;          ///< tokens whose K/V are in the pages
   TokenId last_token = 0;  ///< the newest sampled token, at position `length`; its K/V are not computed yet
@@ -55,14 +59,53 @@ struct LogitRow {
   bool sampled = false;
 };
 
+/// Soft tokens of the items that slices touch: encoded when first needed, kept in the cache, and copied from there for
+/// the step, since what one step needs may be more than the cache holds.
+class SoftTokens {
+ public:
+  /// Of the cache and of a step.
+  static int64_t num_bytes(const ModelConfig& config, const CpuRunnerOptions& options) {
+    if (options.encoder_cache_tokens == 0) return 0;
+    return (int64_t{options.encoder_cache_tokens} + options.max_step_tokens) * config.text.hidden_size *
+           static_cast<int64_t>(sizeof(Bf16));
+  }
+  SoftTokens(std::unique_ptr<MediaEncoder> encoder, Buffer memory, int hidden_size, const CpuRunnerOptions& options)
+      : encoder_(std::move(encoder)),
+        memory_(std::move(memory)),
+        hidden_size_(hidden_size),
+        cache_(encoder_ ? options.encoder_cache_tokens : 0),
+        step_{row(cache_.num_rows())} {}
+
+  int max_item_tokens() const { return cache_.num_rows(); }
+  /// `count` soft tokens from the item's token `first` on, to be the step's rows from `step_row` on.
+  SoftRows fetch(ops::Context& ctx, const EncoderInput& input, int first, int count, int step_row) {
+    cache_.release();  // what was asked for before has been copied
+    const SoftTokenCache::Place place = cache_.find_or_take(input).value();
+    if (place.fresh) encoder_->encode(ctx, input, {row(place.row), DType::kBf16, {input.num_tokens, hidden_size_}});
+    Bf16* const values = step_ + int64_t{step_row} * hidden_size_;
+    std::copy_n(row(place.row + first), int64_t{count} * hidden_size_, values);
+    return {step_row, {values, DType::kBf16, {count, hidden_size_}}};
+  }
+
+ private:
+  Bf16* row(int i) { return reinterpret_cast<Bf16*>(memory_.data()) + int64_t{i} * hidden_size_; }
+
+  std::unique_ptr<MediaEncoder> encoder_;
+  Buffer memory_;
+  int64_t hidden_size_;
+  SoftTokenCache cache_;
+  Bf16* step_;  // [max_step_tokens, H]
+};
+
 }  // namespace
 
 struct CpuRunner::Impl {
   Impl(std::unique_ptr<TextModel> text_model, const ModelConfig& config, const MemoryBudget& budget,
-       const CpuRunnerOptions& options, KvMemory kv_memory, Buffer logits_memory)
+       const CpuRunnerOptions& options, KvMemory kv_memory, Buffer logits_memory, SoftTokens soft_tokens)
       : model(std::move(text_model)),
         kv(std::move(kv_memory)),
         logits_buffer(std::move(logits_memory)),
+        media(std::move(soft_tokens)),
         workers(std::max(options.num_threads, 1)),
         context{options.backend, &workers},
         scratch(static_cast<size_t>(workers.num_threads())) {
@@ -75,6 +118,8 @@ struct CpuRunner::Impl {
     info.max_slots = budget.max_running;
     info.max_step_tokens = options.max_step_tokens;
     info.pipeline_depth = options.pipeline_depth;
+    info.max_media_tokens = media.max_item_tokens();
+    info.whole_media_blocks = config.text.bidirectional_vision;
     make_slots();
     reserve_batch();
     thread = std::thread([this] { loop(); });
@@ -98,6 +143,7 @@ struct CpuRunner::Impl {
   void build_batch(const Step& step, StepResult& result);
   void start_masks(const Step& step);
   void add_rows(const Step& step, size_t slice, std::span<const TokenId> input);
+  void add_media(const Slot& slot, int begin, int end);
   void sample_rows(const Step& step, StepResult& result);
   void finish_row(const Slice& slice, const LogitRow& row, std::span<float> logits, std::span<SlotResult> entries,
                   int worker);
@@ -112,6 +158,7 @@ struct CpuRunner::Impl {
   std::unique_ptr<TextModel> model;
   KvMemory kv;
   Buffer logits_buffer;  // [max_logit_rows, V] f32, and one row per worker for samples that share logits
+  SoftTokens media;
 
   // The runner's thread.
   WorkerPool workers;
@@ -119,7 +166,9 @@ struct CpuRunner::Impl {
   std::vector<SamplerScratch> scratch;  // per worker
   std::vector<Slot> slots;
   std::vector<TokenId> tokens;
-  std::vector<int32_t> positions, indptr, logit_rows;
+  std::vector<int32_t> positions, last_keys, indptr, logit_rows;
+  std::vector<SoftRows> soft;
+  bool blocks = false;  // some last key is not the row's own
   std::vector<const int32_t*> full_tables, sliding_tables;
   std::vector<LogitRow> row_uses;  // beside logit_rows
   std::vector<SequenceSampler*> mask_samplers;
@@ -148,7 +197,8 @@ void CpuRunner::Impl::make_slots() {
 
 void CpuRunner::Impl::reserve_batch() {
   const size_t max_tokens = static_cast<size_t>(info.max_step_tokens);
-  for (auto* list : {&positions, &indptr, &logit_rows}) list->reserve(max_tokens + 1);
+  for (auto* list : {&positions, &last_keys, &indptr, &logit_rows}) list->reserve(max_tokens + 1);
+  soft.reserve(max_tokens);
   tokens.reserve(max_tokens);
   full_tables.reserve(max_tokens);
   sliding_tables.reserve(max_tokens);
@@ -183,7 +233,9 @@ StepResult CpuRunner::Impl::run(const Step& step) {
   build_batch(step, result);
   if (!tokens.empty()) {
     start_masks(step);
-    model->forward(context, {tokens, positions, indptr, full_tables, sliding_tables, logit_rows}, kv.view());
+    const std::span<const int32_t> ahead = blocks ? std::span<const int32_t>(last_keys) : std::span<const int32_t>();
+    model->forward(context, {tokens, positions, indptr, full_tables, sliding_tables, logit_rows, soft, ahead},
+                   kv.view());
     masks.finish();
     sample_rows(step, result);
   }
@@ -204,6 +256,7 @@ void CpuRunner::Impl::prepare(const Step& step) {
   for (const int slot : step.closes) {
     slot_at(slot).sampler.reset();
     slot_at(slot).prompt.reset();
+    slot_at(slot).media.reset();
   }
   for (const SlotOpen& o : step.opens) open(o);
   for (const PageCopy& copy : step.copies)
@@ -220,6 +273,7 @@ void CpuRunner::Impl::open(const SlotOpen& o) {
   Slot& slot = slot_at(o.slot);
   CARAT_CHECK(!slot.open(), "a slot is opened twice");
   slot.prompt = o.prompt;
+  slot.media = o.media;
   slot.sampler.emplace(o.sampler, info.vocab_size, o.generated);
   slot.length = o.cached_length;
   slot.last_token = o.generated.empty() ? 0 : o.generated.back();
@@ -231,6 +285,9 @@ void CpuRunner::Impl::open(const SlotOpen& o) {
 void CpuRunner::Impl::build_batch(const Step& step, StepResult& result) {
   tokens.clear();
   positions.clear();
+  last_keys.clear();
+  soft.clear();
+  blocks = false;
   logit_rows.clear();
   row_uses.clear();
   full_tables.clear();
@@ -269,11 +326,26 @@ void CpuRunner::Impl::add_rows(const Step& step, size_t slice_idx, std::span<con
     }
     positions.push_back(position);
   }
+  last_keys.insert(last_keys.end(), positions.begin() + static_cast<int64_t>(tokens.size()), positions.end());
+  if (slot.media) add_media(slot, slot.length, end);
   tokens.insert(tokens.end(), input.begin(), input.end());
   indptr.push_back(static_cast<int32_t>(tokens.size()));
   full_tables.push_back(slot.full_table.data());
   sliding_tables.push_back(slot.sliding_table.data());
   slot.length = end;
+}
+
+/// Soft rows and last keys of the positions [begin, end), which follow the step's `tokens`.
+void CpuRunner::Impl::add_media(const Slot& slot, int begin, int end) {
+  const int first_row = static_cast<int>(tokens.size());
+  for (const MediaSpan& span : spans_within(*slot.media, begin, end)) {
+    const int from = std::max(span.begin, begin), to = std::min(end_of(span), end), row = first_row + from - begin;
+    soft.push_back(media.fetch(context, *span.input, from - span.begin, to - from, row));
+    if (!info.whole_media_blocks || !is_block(span)) continue;
+    CARAT_CHECK(to == end_of(span), "a slice ends inside an image whose soft tokens see each other");
+    std::fill_n(last_keys.begin() + row, to - from, to - 1);
+    blocks = true;
+  }
 }
 
 void CpuRunner::Impl::sample_rows(const Step& step, StepResult& result) {
@@ -334,23 +406,28 @@ CpuRunner::~CpuRunner() = default;
 int64_t CpuRunner::workspace_bytes(const ModelConfig& config, int max_running, const CpuRunnerOptions& options) {
   const TextModel::Limits limits = model_limits(max_running, options);
   const int64_t rows = limits.max_logit_rows + std::max(options.num_threads, 1);
-  return TextModel::workspace_bytes(config, limits) +
+  return TextModel::workspace_bytes(config, limits) + SoftTokens::num_bytes(config, options) +
          rows * config.text.vocab_size * static_cast<int64_t>(sizeof(float));
 }
 
 Result<std::unique_ptr<CpuRunner>> CpuRunner::create(const ModelConfig& config,
                                                      std::shared_ptr<const TextWeights> weights,
-                                                     const MemoryBudget& budget, const CpuRunnerOptions& options) {
+                                                     const MemoryBudget& budget, const CpuRunnerOptions& options,
+                                                     std::unique_ptr<MediaEncoder> encoder) {
   CARAT_CHECK(options.pipeline_depth >= 1 && options.max_step_tokens >= 1, "a runner takes steps");
   CARAT_CHECK(budget.max_running <= options.max_step_tokens, "every running sequence has a row in a step");
   const TextModel::Limits limits = model_limits(budget.max_running, options);
   CARAT_TRY(auto model, TextModel::create(config, std::move(weights), limits));
   CARAT_TRY(auto kv, KvMemory::create(model->kv_layout(),
                                       {budget.num_full_pages, budget.num_sliding_pages, budget.page_tokens}));
+  CARAT_CHECK((encoder != nullptr) == (options.encoder_cache_tokens > 0), "an encoder has a cache");
+  CARAT_TRY(auto soft, Buffer::allocate(SoftTokens::num_bytes(config, options)));
   const int64_t rows = limits.max_logit_rows + std::max(options.num_threads, 1);
   CARAT_TRY(auto logits, Buffer::allocate(rows * config.text.vocab_size * static_cast<int64_t>(sizeof(float))));
   std::unique_ptr<CpuRunner> runner(new CpuRunner);
-  runner->impl_ = std::make_unique<Impl>(std::move(model), config, budget, options, std::move(kv), std::move(logits));
+  runner->impl_ =
+      std::make_unique<Impl>(std::move(model), config, budget, options, std::move(kv), std::move(logits),
+                             SoftTokens(std::move(encoder), std::move(soft), config.text.hidden_size, options));
   return runner;
 }
 

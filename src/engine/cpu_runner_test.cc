@@ -6,12 +6,16 @@
 #include <random>
 
 #include "base/str.h"
+#include "model/media_encoder_testing.h"
 #include "model/text/text_model_testing.h"
 
 namespace carat {
 namespace {
 
 using testing::argmax;
+using testing::fake_input;
+using testing::FakeEncoder;
+using testing::soft_items;
 using testing::TextModelDriver;
 
 constexpr int kPageTokens = 64, kMaxContext = 320;
@@ -23,7 +27,7 @@ class CpuRunnerTest : public ::testing::Test {
       : config_(load_model_config(str_cat(CARAT_SOURCE_DIR, "/tests/golden/e2b")).value()),
         weights_(make_dummy_text_weights(config_, 1).value()) {}
 
-  std::unique_ptr<CpuRunner> runner(int max_running = 4, int pipeline_depth = 1) const {
+  std::unique_ptr<CpuRunner> runner(int max_running = 4, int pipeline_depth = 1, int encoder_cache_tokens = 0) {
     MemoryRequest request;
     request.available_bytes = int64_t{1} << 30;
     request.max_running = max_running;
@@ -35,7 +39,9 @@ class CpuRunnerTest : public ::testing::Test {
     options.pipeline_depth = pipeline_depth;
     MemoryBudget budget = plan_memory(config_, request).value();
     budget.num_sliding_pages = budget.num_full_pages;  // so that a page has the same number in both pools
-    return CpuRunner::create(config_, weights_, budget, options).value();
+    options.encoder_cache_tokens = encoder_cache_tokens;
+    auto encoder = encoder_cache_tokens > 0 ? std::make_unique<FakeEncoder>(&num_encoded_) : nullptr;
+    return CpuRunner::create(config_, weights_, budget, options, std::move(encoder)).value();
   }
 
   static std::vector<TokenId> prompt(int length, uint32_t seed) {
@@ -76,8 +82,16 @@ class CpuRunnerTest : public ::testing::Test {
     return runner.take().value();
   }
 
-  std::vector<TokenId> expected(const std::vector<TokenId>& prompt, int count) const {
+  static SlotOpen open(int slot, const std::vector<TokenId>& prompt, std::vector<MediaSpan> media) {
+    SlotOpen o = open(slot, prompt);
+    o.media = std::make_shared<const std::vector<MediaSpan>>(std::move(media));
+    return o;
+  }
+
+  std::vector<TokenId> expected(const std::vector<TokenId>& prompt, int count,
+                                const std::vector<MediaSpan>& media = {}) const {
     TextModelDriver driver(config_, weights_, {});
+    driver.set_media(0, soft_items(media, config_.text));
     std::vector<TokenId> out = {argmax(driver.prefill(prompt, 512))};
     while (static_cast<int>(out.size()) < count) out.push_back(argmax(driver.step({{0, {out.back()}}}).at(0)));
     return out;
@@ -86,6 +100,7 @@ class CpuRunnerTest : public ::testing::Test {
   ModelConfig config_;
   std::shared_ptr<const TextWeights> weights_;
   PageId next_page_ = 0;
+  int num_encoded_ = 0;
 };
 
 TEST_F(CpuRunnerTest, DecodesAsTheModelDoes) {
@@ -294,6 +309,56 @@ TEST_F(CpuRunnerTest, APrefixInThePagesIsNotComputedAgain) {
   EXPECT_EQ(run(*r, second).slots.at(0).tokens, whole.slots.at(0).tokens);
 }
 
+TEST_F(CpuRunnerTest, AnItemIsEncodedOnceForChunksAndRequests) {
+  const auto tokens = prompt(120, 11), other = prompt(60, 12);
+  const std::vector<MediaSpan> media = {{10, fake_input(1, 50)}, {70, fake_input(2, 20)}},
+                               same = {{5, fake_input(1, 50)}};
+  const auto r = runner(4, 1, 80);
+  Step first;
+  first.opens = {open(0, tokens, media)};
+  add_pages(first, 0);
+  first.slices = {prefill(0, {tokens.begin(), tokens.begin() + 30}, false)};
+  run(*r, first);
+  EXPECT_EQ(num_encoded_, 1);
+  Step second;
+  second.slices = {prefill(0, {tokens.begin() + 30, tokens.begin() + 75}, false)};
+  run(*r, second);
+  EXPECT_EQ(num_encoded_, 2);
+  Step third;
+  third.opens = {open(1, other, same)};
+  add_pages(third, 1);
+  third.slices = {prefill(0, {tokens.begin() + 75, tokens.end()}), prefill(1, other)};
+  const StepResult result = run(*r, third);
+  EXPECT_EQ(num_encoded_, 2);
+  Step next;
+  next.slices = {decode(0), decode(1)};
+  const StepResult more = run(*r, next);
+  for (const auto& [slot, want] : {std::pair(0u, expected(tokens, 2, media)), std::pair(1u, expected(other, 2, same))})
+    EXPECT_EQ((std::vector<TokenId>{result.slots.at(slot).tokens.at(0), more.slots.at(slot).tokens.at(0)}), want);
+  EXPECT_NE(expected(tokens, 2, media), expected(tokens, 2)) << "the test sees its media";
+}
+
+TEST_F(CpuRunnerTest, AStepMayNeedMoreThanTheCacheHolds) {
+  const auto tokens = prompt(120, 13);
+  const std::vector<MediaSpan> media = {{0, fake_input(1, 40)}, {40, fake_input(2, 40)}, {80, fake_input(1, 40)}};
+  const auto r = runner(4, 1, 40);
+  EXPECT_EQ(r->info().max_media_tokens, 40);
+  Step step;
+  step.opens = {open(0, tokens, media)};
+  add_pages(step, 0);
+  step.slices = {prefill(0, tokens)};
+  EXPECT_EQ(run(*r, step).slots.at(0).tokens, expected(tokens, 1, media));
+  EXPECT_EQ(num_encoded_, 3);
+}
+
+TEST_F(CpuRunnerTest, TheEncodersCacheIsPartOfTheBudget) {
+  CpuRunnerOptions options;
+  const int64_t text = CpuRunner::workspace_bytes(config_, 4, options);
+  options.encoder_cache_tokens = 1000;
+  EXPECT_EQ(CpuRunner::workspace_bytes(config_, 4, options) - text,
+            int64_t{1000 + options.max_step_tokens} * config_.text.hidden_size * 2);
+}
+
 TEST_F(CpuRunnerTest, StatesItsLimits) {
   const auto r = runner(3, 2);
   EXPECT_EQ(r->info().max_slots, 3);
@@ -302,6 +367,9 @@ TEST_F(CpuRunnerTest, StatesItsLimits) {
   EXPECT_EQ(r->info().vocab_size, config_.text.vocab_size);
   EXPECT_EQ(r->info().num_full_pages, 4096 / kPageTokens);
   EXPECT_FALSE(r->ready());
+  EXPECT_EQ(r->info().max_media_tokens, 0);
+  EXPECT_FALSE(r->info().whole_media_blocks);
+  EXPECT_EQ(runner(3, 2, 50)->info().max_media_tokens, 50);
 }
 
 }  // namespace

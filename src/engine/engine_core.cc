@@ -71,8 +71,6 @@ EngineCore::EngineCore(EngineOptions options, Runner& runner)
   pool_tokens_ = static_cast<int>(std::min<int64_t>(pool_tokens, std::numeric_limits<int>::max() / 2));
   max_sequence_tokens_ = std::min(info_.max_context, pool_tokens_);
   for (int slot = info_.max_slots - 1; slot >= 0; --slot) free_slots_.push_back(slot);
-  std::random_device entropy;
-  media_salt_ = uint64_t{entropy()} << 32 | entropy();
 }
 
 EngineCore::~EngineCore() = default;
@@ -148,7 +146,7 @@ void EngineCore::add(Request request) {
   r.prompt = std::make_shared<const std::vector<TokenId>>(std::move(request.prompt));
   if (!request.media.empty()) {
     r.media = std::make_shared<const std::vector<MediaSpan>>(std::move(request.media));
-    r.cache_ids = carat::cache_ids(*r.prompt, *r.media, media_salt_);
+    r.cache_ids = carat::cache_ids(*r.prompt, *r.media);
   }
   r.num_unfinished = request.num_samples;
   r.prompt_logprobs_launched = r.prompt_size();

@@ -165,7 +165,6 @@ class EngineCore {
 
   std::vector<Sequence*> candidates_, prefills_;
   std::vector<TokenId> cache_ids_;  ///< see cache_ids()
-  uint64_t media_salt_ = 0;
   StepLog::Prefill prefill_log_;
   std::vector<RequestState*> news_;
   std::vector<RequestState*> released_;  ///< whose samples are all kDone

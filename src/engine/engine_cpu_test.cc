@@ -1,5 +1,5 @@
 // The whole engine over the CPU runner: what a request gets does not depend on who else runs, on chunks, on the prefix
-// cache, on preemption, nor on how many steps are in flight.
+// cache, on preemption, nor on how many steps are in flight; with images and sound or without.
 
 #include <gtest/gtest.h>
 
@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "engine/cpu_runner.h"
 #include "engine/engine.h"
+#include "model/media_encoder_testing.h"
 #include "model/text/text_model_testing.h"
 #include "sampling/constraint.h"
 #include "sampling/grammar/grammar_compiler.h"
@@ -17,6 +18,9 @@ namespace carat {
 namespace {
 
 using testing::argmax;
+using testing::fake_input;
+using testing::FakeEncoder;
+using testing::soft_items;
 using testing::TextModelDriver;
 using Tokens = std::vector<TokenId>;
 
@@ -44,7 +48,10 @@ class EngineCpuTest : public ::testing::TestWithParam<Setting> {
     options.max_step_tokens = 128;
     options.num_threads = 2;
     options.pipeline_depth = GetParam().pipeline_depth;
-    auto runner = CpuRunner::create(config_, weights_, plan_memory(config_, request).value(), options).value();
+    options.encoder_cache_tokens = 100;  // for a few of the items below
+    auto runner = CpuRunner::create(config_, weights_, plan_memory(config_, request).value(), options,
+                                    std::make_unique<FakeEncoder>())
+                      .value();
     EngineOptions engine_options;
     engine_options.chunked_prefill_size = GetParam().chunk;
     engine_options.decode_log_interval = 0;
@@ -84,8 +91,10 @@ class EngineCpuTest : public ::testing::TestWithParam<Setting> {
     return out;
   }
 
-  Tokens expected(const Tokens& prompt, int count, std::shared_ptr<const ConstraintPlan> plan = nullptr) const {
+  Tokens expected(const Tokens& prompt, int count, std::shared_ptr<const ConstraintPlan> plan = nullptr,
+                  const std::vector<MediaSpan>& media = {}) const {
     TextModelDriver driver(config_, weights_, {});
+    driver.set_media(0, soft_items(media, config_.text));
     std::optional<TokenConstraint> constraint;
     if (plan) constraint.emplace(std::move(plan), std::span<const TokenId>(), 0, config_.text.vocab_size);
     std::vector<uint32_t> mask(static_cast<size_t>(num_mask_words(config_.text.vocab_size)));
@@ -190,6 +199,44 @@ TEST_P(EngineCpuTest, AnAnswerThatLeavesItsFormEndsWithTheReason) {
   EXPECT_EQ(end->error->code, Errc::kInvalidArgument);
   EXPECT_EQ(tokens.size(), 3u) << "two of the form, and whatever else came";
   EXPECT_EQ(collect(*neighbour.stream), expected(neighbour.prompt, 50));
+}
+
+TEST_P(EngineCpuTest, PromptsWithMedia) {
+  const auto e = engine();
+  const auto image = fake_input(1, 40), other_image = fake_input(2, 40), frame = fake_input(3, 9),
+             sound = fake_input(4, 45, EncoderInput::Kind::kAudio);
+  const std::vector<std::vector<MediaSpan>> kinds = {
+      {{20, image}},
+      {{20, other_image}},
+      {},
+      {{3, frame}, {13, frame}, {30, image}, {71, sound}},
+      {{60, sound}},
+      {{0, image}, {40, other_image}},
+  };
+  std::vector<Request> requests;
+  for (int round = 0; round < 2; ++round) {
+    for (size_t kind = 0; kind < kinds.size(); ++kind) {
+      // The same ids for all, then another tail each.
+      Tokens tokens = prompt(120, 500);
+      tokens.push_back(static_cast<TokenId>(requests.size()));
+      requests.push_back(ask(str_cat("r", requests.size()), std::move(tokens), round == 0 ? 100 : 6));
+      requests.back().media = kinds[kind];
+    }
+  }
+  for (const Request& request : requests) ASSERT_TRUE(e->submit(request));
+  int cached = 0, preemptions = 0;
+  for (const Request& request : requests) {
+    EXPECT_EQ(collect(*request.stream),
+              expected(request.prompt, request.sampling.max_new_tokens, nullptr, request.media))
+        << request.id;
+    cached += request.stream->stats().cached_tokens;
+    preemptions += request.stream->stats().num_preemptions;
+  }
+  // Six times 4 pages are needed at the end; 512 tokens are 8 pages.
+  EXPECT_EQ(preemptions > 0, GetParam().max_total_tokens == 512);
+  if (GetParam().max_total_tokens >= 4096) {
+    EXPECT_GT(cached, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Settings, EngineCpuTest,

@@ -25,10 +25,10 @@ int smallest_slice(std::span<const MediaSpan> media, int begin) {
   return 1;
 }
 
-std::vector<TokenId> cache_ids(std::span<const TokenId> prompt, std::span<const MediaSpan> media, uint64_t salt) {
+std::vector<TokenId> cache_ids(std::span<const TokenId> prompt, std::span<const MediaSpan> media) {
   std::vector<TokenId> ids(prompt.begin(), prompt.end());
   for (const MediaSpan& span : media) {
-    const uint64_t content = hash_combine(hash_combine(salt, span.input->hash[0]), span.input->hash[1]);
+    const uint64_t content = hash_combine(span.input->hash[0], span.input->hash[1]);
     for (int i = 0; i < span.input->num_tokens; ++i)
       ids[static_cast<size_t>(span.begin + i)] =
           -1 - static_cast<TokenId>(hash_combine(content, static_cast<uint64_t>(i)) & 0x7fffffff);

@@ -25,8 +25,8 @@ int uncut_end(std::span<const MediaSpan> media, int begin, int end);
 /// Positions that a slice from `begin` must have at least to end inside no block: the rest of a block, or 1.
 int smallest_slice(std::span<const MediaSpan> media, int begin);
 
-/// The prompt as the prefix cache is to know it: ids at media positions say which content and which place in it, are
-/// negative, and cannot be foreseen without `salt`.
-std::vector<TokenId> cache_ids(std::span<const TokenId> prompt, std::span<const MediaSpan> media, uint64_t salt);
+/// The prompt as the prefix cache is to know it: ids at media positions say which content and which place in it. They
+/// are negative, and as hard to foresee as the content's hash.
+std::vector<TokenId> cache_ids(std::span<const TokenId> prompt, std::span<const MediaSpan> media);
 
 }  // namespace carat
