@@ -77,7 +77,7 @@ TEST_P(AudioOracle, LayersAndSoftTokens) {
     std::map<std::string, std::vector<float>> recorded;
     ops::Context ctx{std::get<1>(GetParam()), nullptr};
     const auto encoder =
-        create_audio_encoder(ctx, config_, weights_, [&](std::string_view name, int layer, ConstTensorView value) {
+        create_audio_encoder(config_, weights_, [&](std::string_view name, int layer, ConstTensorView value) {
           if (name == "out") recorded[str_cat("audio.", layer, ".out")] = values_of(value);
         }).value();
     const auto clip = input(prompt);

@@ -45,12 +45,12 @@ class RawAudioEncoder final : public MediaEncoder {
 
 }  // namespace
 
-Result<std::unique_ptr<MediaEncoder>> create_audio_encoder(ops::Context& ctx, const ModelConfig& config,
+Result<std::unique_ptr<MediaEncoder>> create_audio_encoder(const ModelConfig& config,
                                                            std::shared_ptr<const AudioWeights> weights,
                                                            AudioObserver observer) {
   CARAT_CHECK(config.audio, "the model can hear");
   if (std::holds_alternative<ConformerConfig>(*config.audio))
-    return ConformerEncoder::create(ctx, config, std::move(weights), std::move(observer));
+    return ConformerEncoder::create(config, std::move(weights), std::move(observer));
   CARAT_TRY(Buffer memory, Buffer::allocate(RawAudioEncoder::kMemoryBytes));
   return std::unique_ptr<MediaEncoder>(std::make_unique<RawAudioEncoder>(std::get<RawAudioConfig>(*config.audio),
                                                                          std::move(weights), std::move(memory)));

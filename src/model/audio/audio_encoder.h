@@ -17,9 +17,8 @@ namespace carat {
 using AudioObserver = std::function<void(std::string_view name, int layer, ConstTensorView value)>;
 
 /// The encoder of `config.audio`, which must be there. The workspace is taken here: for the longest clip that the
-/// log-mel form has, or for some frames at a time in the raw form. `ctx` is used for what is computed once. Errors:
-/// kOverloaded if the memory is not there.
-Result<std::unique_ptr<MediaEncoder>> create_audio_encoder(ops::Context& ctx, const ModelConfig& config,
+/// log-mel form has, or for some frames at a time in the raw form. Errors: kOverloaded if the memory is not there.
+Result<std::unique_ptr<MediaEncoder>> create_audio_encoder(const ModelConfig& config,
                                                            std::shared_ptr<const AudioWeights> weights,
                                                            AudioObserver observer = {});
 /// What create_audio_encoder() would take, the weights left out.

@@ -37,7 +37,7 @@ class AudioEncoderTest : public ::testing::Test {
   void load(const char* member) {
     config_ = small_hearing_config(member);
     weights_ = make_dummy_audio_weights(config_, 11).value();
-    encoder_ = create_audio_encoder(ctx_, config_, weights_).value();
+    encoder_ = create_audio_encoder(config_, weights_).value();
   }
   std::vector<float> encode(ops::Context& ctx, const EncoderInput& input) {
     const int64_t count = input.num_tokens, width = config_.text.hidden_size;
@@ -141,7 +141,7 @@ TEST_F(AudioEncoderTest, ClippedLinearsAct) {
   const auto clipped = encode(input);
   auto open = std::make_shared<AudioWeights>(*weights_);
   for (ConformerLayerWeights& layer : open->layers) layer.linear_start = {.weight = layer.linear_start.weight};
-  encoder_ = create_audio_encoder(ctx_, config_, open).value();
+  encoder_ = create_audio_encoder(config_, open).value();
   EXPECT_NE(encode(input), clipped);
 }
 

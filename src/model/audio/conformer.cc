@@ -124,7 +124,7 @@ int64_t ConformerEncoder::memory_bytes(const ConformerConfig& config) {
   return arena.peak();
 }
 
-Result<std::unique_ptr<MediaEncoder>> ConformerEncoder::create(ops::Context& ctx, const ModelConfig& config,
+Result<std::unique_ptr<MediaEncoder>> ConformerEncoder::create(const ModelConfig& config,
                                                                std::shared_ptr<const AudioWeights> weights,
                                                                AudioObserver observer) {
   const auto& conformer = std::get<ConformerConfig>(*config.audio);
@@ -132,11 +132,12 @@ Result<std::unique_ptr<MediaEncoder>> ConformerEncoder::create(ops::Context& ctx
   CARAT_TRY(Buffer memory, Buffer::allocate(memory_bytes(conformer)));
   std::unique_ptr<ConformerEncoder> encoder(
       new ConformerEncoder(conformer, std::move(weights), std::move(memory), std::move(observer)));
-  encoder->derive(ctx);
+  encoder->derive();
   return std::unique_ptr<MediaEncoder>(std::move(encoder));
 }
 
-void ConformerEncoder::derive(ops::Context& ctx) {
+void ConformerEncoder::derive() {
+  ops::Context ctx;
   const int64_t window = config_.attention_window, width = config_.hidden_size;
   unfold_weight(derived_->conv0, weights_->conv0);
   unfold_weight(derived_->conv1, weights_->conv1);

@@ -13,7 +13,7 @@ class ConformerEncoder final : public MediaEncoder {
  public:
   static constexpr int64_t kMaxTokens = 750, kMaxFrames = 4 * kMaxTokens;
 
-  static Result<std::unique_ptr<MediaEncoder>> create(ops::Context& ctx, const ModelConfig& config,
+  static Result<std::unique_ptr<MediaEncoder>> create(const ModelConfig& config,
                                                       std::shared_ptr<const AudioWeights> weights,
                                                       AudioObserver observer);
   static int64_t memory_bytes(const ConformerConfig& config);
@@ -26,7 +26,7 @@ class ConformerEncoder final : public MediaEncoder {
   ConformerEncoder(const ConformerConfig& config, std::shared_ptr<const AudioWeights> weights, Buffer memory,
                    AudioObserver observer);
 
-  void derive(ops::Context& ctx);
+  void derive();
   void subsample(ops::Context& ctx, const EncoderInput& input);
   void layer(ops::Context& ctx, int j, int64_t count);
   void feed_forward(ops::Context& ctx, const ConformerFeedForward& w, int64_t count);
