@@ -94,7 +94,7 @@ TEST_P(AudioOracle, LayersAndSoftTokens) {
         EXPECT_LT(here.share(), 0.001) << name;
       }
       const Difference noise = difference(expected, golden_->floats(str_cat(prompt, "/f32/", name)));
-      EXPECT_LE(here.relative_rms(), noise.relative_rms()) << name;
+      EXPECT_LE(here.relative_rms(), 2 * noise.relative_rms()) << name;
       std::cout << "  " << member() << (truth ? " ref " : " cpu ") << prompt << " " << name << ": " << here.to_string()
                 << " (bf16 against f32: " << noise.relative_rms() << ")\n";
     }

@@ -19,68 +19,8 @@ constexpr int64_t kMelBins = ConformerConfig::kMelBins;
 constexpr int64_t kBins0 = kMelBins / 2, kBins1 = kMelBins / 4;  // after the first and the second convolution
 /// Rows of time that the second convolution's windows are laid out for at once: they take nine times their input.
 constexpr int64_t kConvRows = 32;
-constexpr double kKeyScale = 1.8946361239720115;  // ln(1 + e) / ln 2
-
-/// [N, C, 3, 3] as the weight of a linear for ops::unfold_3x3(): [N, 9 C].
-void unfold_weight(Bf16* out, const ConstTensorView& w) {
-  const auto* in = static_cast<const Bf16*>(w.data);
-  const int64_t channels = w.dim(1);
-  for (int64_t n = 0; n < w.dim(0); ++n)
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t place = 0; place < 9; ++place)
-        out[(n * 9 + place) * channels + c] = in[(n * channels + c) * 9 + place];
-}
-
-/// [C, 1, K] as [K, C].
-void transpose_taps(Bf16* out, const ConstTensorView& w) {
-  const auto* in = static_cast<const Bf16*>(w.data);
-  const int64_t channels = w.dim(0), taps = w.dim(2);
-  for (int64_t c = 0; c < channels; ++c)
-    for (int64_t j = 0; j < taps; ++j) out[j * channels + c] = in[c * taps + j];
-}
-
-/// Row D: sines, then cosines of D times each of C / 2 frequencies from 1 down to 1 / 10000. The frequencies stay in
-/// f32, which is what the reference means; loaded in bf16 it rounds them. Source: audio.md section 5.
-void sinusoids(Bf16* out, int64_t distances, int64_t width) {
-  const int64_t half = width / 2;
-  const float step = static_cast<float>(-std::log(10000.0) / static_cast<double>(std::max<int64_t>(half - 1, 1)));
-  for (int64_t d = 0; d < distances; ++d)
-    for (int64_t m = 0; m < half; ++m) {
-      const float angle = static_cast<float>(d) * std::exp(static_cast<float>(m) * step);
-      out[d * width + m] = Bf16(std::sin(angle));
-      out[d * width + half + m] = Bf16(std::cos(angle));
-    }
-}
-
-/// ln(1 + e^x), rounded to bf16 as the reference's.
-float softplus(Bf16 x) { return round_to_bf16(std::log1p(std::exp(static_cast<float>(x)))); }
 
 }  // namespace
-
-/// Made of the weights once.
-struct ConformerEncoder::Derived {
-  struct Layer {
-    Bf16* relative_keys;  // [window, C]
-    Bf16* taps;           // [K, C]
-    float* dim_scale;     // [D]
-  };
-  Bf16 *conv0, *conv1;  // [C0, 9], [C1, 9 C0]
-  Bf16* sinusoids;      // [window, C]
-  std::vector<Layer> layers;
-
-  Derived(Arena& arena, const ConformerConfig& c) {
-    conv0 = arena.take<Bf16>(9 * c.conv_channels[0]);
-    conv1 = arena.take<Bf16>(int64_t{9} * c.conv_channels[0] * c.conv_channels[1]);
-    sinusoids = arena.take<Bf16>(int64_t{c.attention_window} * c.hidden_size);
-    for (int j = 0; j < c.num_layers; ++j) {
-      Layer layer;
-      layer.relative_keys = arena.take<Bf16>(int64_t{c.attention_window} * c.hidden_size);
-      layer.taps = arena.take<Bf16>(int64_t{c.conv_kernel_size} * c.hidden_size);
-      layer.dim_scale = arena.take<float>(c.head_dim());
-      layers.push_back(layer);
-    }
-  }
-};
 
 /// What subsampling needs is overlaid by what the layers need.
 struct ConformerEncoder::Workspace {
@@ -110,46 +50,32 @@ struct ConformerEncoder::Workspace {
 };
 
 ConformerEncoder::ConformerEncoder(const ConformerConfig& config, std::shared_ptr<const AudioWeights> weights,
-                                   Buffer memory, AudioObserver observer)
-    : config_(config), weights_(std::move(weights)), memory_(std::move(memory)), observer_(std::move(observer)) {
+                                   ConformerTables tables, Buffer memory, AudioObserver observer)
+    : config_(config),
+      weights_(std::move(weights)),
+      tables_(std::move(tables)),
+      memory_(std::move(memory)),
+      observer_(std::move(observer)) {
   Arena arena(memory_.data());
-  derived_ = std::make_unique<const Derived>(arena, config_);
   ws_ = std::make_unique<const Workspace>(arena, config_);
 }
 
 int64_t ConformerEncoder::memory_bytes(const ConformerConfig& config) {
   Arena arena;
-  Derived derived(arena, config);
   Workspace workspace(arena, config);
-  return arena.peak();
+  return arena.peak() + ConformerTables::memory_bytes(config);
 }
 
 Result<std::unique_ptr<MediaEncoder>> ConformerEncoder::create(const ModelConfig& config,
                                                                std::shared_ptr<const AudioWeights> weights,
                                                                AudioObserver observer) {
   const auto& conformer = std::get<ConformerConfig>(*config.audio);
-  CARAT_CHECK_EQ(weights->layers.size(), static_cast<size_t>(conformer.num_layers));
-  CARAT_TRY(Buffer memory, Buffer::allocate(memory_bytes(conformer)));
-  std::unique_ptr<ConformerEncoder> encoder(
-      new ConformerEncoder(conformer, std::move(weights), std::move(memory), std::move(observer)));
-  encoder->derive();
-  return std::unique_ptr<MediaEncoder>(std::move(encoder));
-}
-
-void ConformerEncoder::derive() {
-  ops::Context ctx;
-  const int64_t window = config_.attention_window, width = config_.hidden_size;
-  unfold_weight(derived_->conv0, weights_->conv0);
-  unfold_weight(derived_->conv1, weights_->conv1);
-  sinusoids(derived_->sinusoids, window, width);
-  for (size_t j = 0; j < weights_->layers.size(); ++j) {
-    const ConformerLayerWeights& w = weights_->layers[j];
-    const Derived::Layer& d = derived_->layers[j];
-    ops::linear(ctx, view(d.relative_keys, window, width), view(derived_->sinusoids, window, width), w.relative_k_proj);
-    transpose_taps(d.taps, w.depthwise_conv);
-    std::transform(static_cast<const Bf16*>(w.per_dim_scale.data),
-                   static_cast<const Bf16*>(w.per_dim_scale.data) + config_.head_dim(), d.dim_scale, softplus);
-  }
+  CARAT_TRY(ConformerTables tables, ConformerTables::create(conformer, *weights));
+  Arena arena;
+  Workspace measured(arena, conformer);
+  CARAT_TRY(Buffer memory, Buffer::allocate(arena.peak()));
+  return std::unique_ptr<MediaEncoder>(
+      new ConformerEncoder(conformer, std::move(weights), std::move(tables), std::move(memory), std::move(observer)));
 }
 
 void ConformerEncoder::encode(ops::Context& ctx, const EncoderInput& input, TensorView soft_tokens) {
@@ -186,7 +112,7 @@ void ConformerEncoder::subsample(ops::Context& ctx, const EncoderInput& input) {
   const TensorView grid0 = view(ws_->grid0, half * kBins0, channels0);
   const TensorView windows0 = view(ws_->windows, half * kBins0, 9);
   ops::unfold_3x3(ctx, windows0, TensorView(ws_->features, DType::kBf16, {frames, kMelBins, 1}), 0);
-  ops::linear(ctx, grid0, windows0, view(derived_->conv0, channels0, 9));
+  ops::linear(ctx, grid0, windows0, tables_.conv0);
   finish(grid0, weights_->conv0_norm);
 
   const TensorView grid1 = view(ws_->grid1, count * kBins1, channels1);
@@ -194,7 +120,7 @@ void ConformerEncoder::subsample(ops::Context& ctx, const EncoderInput& input) {
     const int64_t places = std::min(kConvRows, count - first) * kBins1;
     const TensorView windows1 = view(ws_->windows, places, 9 * channels0);
     ops::unfold_3x3(ctx, windows1, TensorView(ws_->grid0, DType::kBf16, {half, kBins0, channels0}), first);
-    ops::linear(ctx, rows(grid1, first * kBins1, places), windows1, view(derived_->conv1, channels1, 9 * channels0));
+    ops::linear(ctx, rows(grid1, first * kBins1, places), windows1, tables_.conv1);
   }
   finish(grid1, weights_->conv1_norm);
 
@@ -235,7 +161,7 @@ void ConformerEncoder::feed_forward(ops::Context& ctx, const ConformerFeedForwar
 /// hidden += RMS(Attention(RMS(hidden))). Source: audio.md section 5.
 void ConformerEncoder::attend(ops::Context& ctx, int j, int64_t count) {
   const ConformerLayerWeights& w = weights_->layers[static_cast<size_t>(j)];
-  const Derived::Layer& d = derived_->layers[static_cast<size_t>(j)];
+  const ConformerTables::Layer& tables = tables_.layers[static_cast<size_t>(j)];
   const float eps = static_cast<float>(config_.rms_norm_eps);
   const int64_t width = config_.hidden_size;
   const TensorView hidden = view(ws_->hidden, count, width), normed = view(ws_->normed, count, width),
@@ -246,12 +172,11 @@ void ConformerEncoder::attend(ops::Context& ctx, int j, int64_t count) {
   clipped_linear(ctx, q, normed, w.q_proj, branch);
   clipped_linear(ctx, k, normed, w.k_proj, branch);
   clipped_linear(ctx, v, normed, w.v_proj, branch);
-  const double head_scale = 1 / std::sqrt(static_cast<double>(config_.head_dim())) / std::log(2.0);
-  ops::relative_attention(ctx, heads, q, k, v, view(d.relative_keys, config_.attention_window, width),
-                          {.q_scale = static_cast<float>(head_scale),
-                           .k_scale = static_cast<float>(kKeyScale),
+  ops::relative_attention(ctx, heads, q, k, v, tables.relative_keys,
+                          {.q_scale = tables_.q_scale,
+                           .k_scale = ConformerTables::kKeyScale,
                            .cap = static_cast<float>(config_.attention_logit_cap),
-                           .dim_scale = {d.dim_scale, static_cast<size_t>(config_.head_dim())}});
+                           .dim_scale = tables.dim_scale});
   clipped_linear(ctx, branch, heads, w.post, heads);
   observe("attn", j, branch);
   ops::rms_norm(ctx, branch, branch, w.norm_post_attn, eps);
@@ -268,8 +193,7 @@ void ConformerEncoder::convolve(ops::Context& ctx, int j, int64_t count) {
   ops::rms_norm(ctx, normed, hidden, w.conv_pre_norm, eps);
   clipped_linear(ctx, doubled, normed, w.linear_start, normed);
   ops::glu(ctx, normed, doubled);
-  ops::causal_conv(ctx, branch, normed,
-                   view(derived_->layers[static_cast<size_t>(j)].taps, config_.conv_kernel_size, width));
+  ops::causal_conv(ctx, branch, normed, tables_.layers[static_cast<size_t>(j)].taps);
   ops::rms_norm(ctx, branch, branch, w.conv_norm, eps);
   ops::silu(ctx, branch, branch);
   clipped_linear(ctx, normed, branch, w.linear_end, branch);

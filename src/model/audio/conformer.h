@@ -2,9 +2,9 @@
 // The conformer tower of E2B and E4B as a forward pass made of ops. Spec: audio.md sections 3 to 6.
 
 #include <memory>
-#include <vector>
 
 #include "model/audio/audio_encoder.h"
+#include "model/audio/conformer_tables.h"
 #include "tensor/tensor.h"
 
 namespace carat {
@@ -22,11 +22,9 @@ class ConformerEncoder final : public MediaEncoder {
 
  private:
   struct Workspace;
-  struct Derived;
-  ConformerEncoder(const ConformerConfig& config, std::shared_ptr<const AudioWeights> weights, Buffer memory,
-                   AudioObserver observer);
+  ConformerEncoder(const ConformerConfig& config, std::shared_ptr<const AudioWeights> weights, ConformerTables tables,
+                   Buffer memory, AudioObserver observer);
 
-  void derive();
   void subsample(ops::Context& ctx, const EncoderInput& input);
   void layer(ops::Context& ctx, int j, int64_t count);
   void feed_forward(ops::Context& ctx, const ConformerFeedForward& w, int64_t count);
@@ -38,9 +36,9 @@ class ConformerEncoder final : public MediaEncoder {
 
   const ConformerConfig config_;
   const std::shared_ptr<const AudioWeights> weights_;
+  const ConformerTables tables_;
   const Buffer memory_;
   const AudioObserver observer_;
-  std::unique_ptr<const Derived> derived_;
   std::unique_ptr<const Workspace> ws_;
 };
 
