@@ -50,6 +50,13 @@ std::vector<int32_t> GoldenFile::ints(std::string_view name) const {
   return out;
 }
 
+std::vector<uint8_t> GoldenFile::bytes(std::string_view name) const {
+  const SafetensorsEntry& entry = at(name);
+  CARAT_CHECK(entry.dtype == "U8", str_cat(name, " is ", entry.dtype));
+  const auto* first = reinterpret_cast<const uint8_t*>(data(entry));
+  return {first, first + (entry.end - entry.begin)};
+}
+
 void Difference::add(float actual, float expected) {
   const double difference = static_cast<double>(actual) - static_cast<double>(expected);
   const double magnitude = std::isnan(difference) ? INFINITY : std::abs(difference);

@@ -20,6 +20,7 @@ class GoldenFile {
   /// BF16 and F32, widened.
   std::vector<float> floats(std::string_view name) const;
   std::vector<int32_t> ints(std::string_view name) const;
+  std::vector<uint8_t> bytes(std::string_view name) const;
 
  private:
   const SafetensorsEntry* find(std::string_view name) const;

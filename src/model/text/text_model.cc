@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "model/arena.h"
+#include "model/rope.h"
 #include "model/views.h"
 #include "ops/ops.h"
 #include "tensor/bf16.h"
@@ -104,18 +105,6 @@ void copy_rows(Bf16* to, const ConstTensorView& from) {
   for (int64_t i = 0; i < from.dim(0); ++i, to += width)
     std::memcpy(to, static_cast<const Bf16*>(from.data) + i * from.row_stride,
                 static_cast<size_t>(width) * sizeof(Bf16));
-}
-
-/// Frequencies that are not 0, in f32 as the reference computes them. Source: text.md section 7.
-std::vector<float> inverse_frequencies(const RopeConfig& rope, int head_dim) {
-  const int count = static_cast<int>(rope.partial_rotary_factor * head_dim / 2);
-  std::vector<float> out;
-  for (int j = 0; j < count; ++j) {
-    const float exponent = static_cast<float>(2 * j) / static_cast<float>(head_dim);
-    const float power = static_cast<float>(std::pow(rope.theta, static_cast<double>(exponent)));
-    out.push_back(1.0f / power / static_cast<float>(rope.factor));
-  }
-  return out;
 }
 
 }  // namespace
