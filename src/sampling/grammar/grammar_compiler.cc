@@ -425,7 +425,9 @@ Result<void> GrammarCompiler::Impl::check(const GrammarSource& source) const {
 
 /// May throw.
 xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source) {
-  const SchemaLimits limits{options.max_depth, options.max_schema_nodes};
+  // Tools are declared, not promised: what a grammar cannot say about their arguments is left to the model, as under
+  // SGLang all of it is.
+  const SchemaLimits limits{options.max_depth, options.max_schema_nodes, source.kind == Kind::kJsonSchema};
   switch (source.kind) {
     case Kind::kAnyJson:
     case Kind::kJsonSchema: {

@@ -176,6 +176,72 @@ TEST(Schemas, ArraysStringsAndNumbers) {
   EXPECT_FALSE(fits_schema(R"({"type":"number","minimum":0,"maximum":1})", "1.5"));
 }
 
+TEST(Schemas, Formats) {
+  const auto text = [](std::string_view format, std::string_view value) {
+    const bool marks = value.find('~') != value.npos;  // which stand for something else in calls
+    return fits_schema(str_cat(R"({"type":"string","format":")", format, "\"}"), str_cat("\"", value, "\"")) &&
+           (marks ||
+            fits_call(str_cat(R"({"properties":{"x":{"format":")", format, R"("}}})"), str_cat("{x:~", value, "~}")));
+  };
+  const std::pair<std::string_view, std::vector<std::string_view>> good[] = {
+      {"date", {"2026-11-25", "2024-02-29", "2000-02-29", "1999-12-31"}},
+      {"time", {"23:59:59Z", "01:02:03.5+01:30"}},
+      {"date-time", {"2026-11-25T13:45:50Z", "2026-11-25T13:45:50.123456-08:00"}},
+      {"duration", {"P3Y6M4DT12H30M5S", "P2W", "PT5M"}},
+      {"email", {"a@b.example", "first.last+tag@sub.a-b.example"}},
+      {"hostname", {"example", "a-1.b--c.example"}},
+      {"ipv4", {"0.0.0.0", "255.199.20.1"}},
+      {"ipv6", {"::", "::1", "2001:db8::8a2e:370:7334", "1:2:3:4:5:6:7:8", "fe80::"}},
+      {"uuid", {"123e4567-e89b-12d3-a456-426614174000"}},
+      {"uri", {"http://u@example.com:80/a/b?q=1#f", "mailto:a@b", "urn:isbn:0", "file:///a%20b"}},
+      {"uri-reference", {"", "a/b", "../c?d", "//host/x", "#f", "https://example.com"}},
+      {"uri-template", {"/a/{id}/b{?x,y*}", "{+path:3}", "plain"}},
+      {"json-pointer", {"", "/a/0/~1~0"}},
+      {"relative-json-pointer", {"0#", "12/a/b"}}};
+  for (const auto& [format, values] : good)
+    for (const std::string_view value : values) EXPECT_TRUE(text(format, value)) << format << ": " << value;
+  const std::pair<std::string_view, std::vector<std::string_view>> bad[] = {
+      {"date", {"2026-02-29", "1900-02-29", "2026-04-31", "2026-13-01", "26-01-01", "2026-1-1"}},
+      {"time", {"24:00:00Z", "12:00:00", "12:60:00Z"}},
+      {"date-time", {"2026-11-25 13:45:50Z", "2026-11-25"}},
+      {"duration", {"P", "PT", "3D", "P1H"}},
+      {"email", {"a", "@b", "a@", "a..b@c", "a@b..c", "a b@c"}},
+      {"hostname", {"-a", "a-", "a..b", "a_b", ""}},
+      {"ipv4", {"256.0.0.1", "1.2.3", "01.2.3.4", "1.2.3.4.5"}},
+      {"ipv6", {"1:2:3:4:5:6:7", "1::2::3", "12345::", "g::", "1:2:3:4:5:6:7:8:9"}},
+      {"uuid", {"123e4567e89b12d3a456426614174000", "123e4567-e89b-12d3-a456-42661417400g"}},
+      {"uri", {"example.com", "1a:b", "http://a b", "http:%zz"}},
+      {"uri-reference", {"a b", "%zz"}},
+      {"uri-template", {"{", "{}", "{a", "a b"}},
+      {"json-pointer", {"a", "/~2", "/~"}},
+      {"relative-json-pointer", {"/a", "01", "#"}}};
+  for (const auto& [format, values] : bad)
+    for (const std::string_view value : values) EXPECT_FALSE(text(format, value)) << format << ": " << value;
+}
+
+TEST(Schemas, WhatCannotBeEnforcedIsAnError) {
+  for (const char* schema :
+       {R"({"type":"object","properties":{"a":{"not":{"type":"null"}}}})", R"({"if":{"type":"null"},"then":false})",
+        R"({"else":{}})", R"({"type":"object","dependentSchemas":{"a":{}}})", R"({"type":"array","uniqueItems":true})",
+        R"({"items":{"type":"integer"},"contains":{"const":1}})", R"({"contains":{"const":1},"minContains":2})",
+        R"({"contains":{"const":1},"maxContains":2})", R"({"type":"number","multipleOf":0.01})",
+        R"({"type":"string","format":"colour"})", R"({"format":5})", R"({"pattern":"a","format":"date"})",
+        R"({"pattern":"a+","maxLength":3})", R"({"format":"email","minLength":3})",
+        R"({"anyOf":[{"type":"null"},{"type":"array","uniqueItems":true}]})"})
+    EXPECT_THAT(schema_error(schema), HasSubstr("cannot be enforced")) << schema;
+  EXPECT_THAT(schema_error(R"({"properties":{"a":{"not":{}}}})"), HasSubstr("schema.a: not cannot be enforced"));
+  EXPECT_THAT(schema_error(R"({"allOf":[{"pattern":"a"},{"pattern":"b"}]})"),
+              HasSubstr("two different values of pattern cannot be enforced together"));
+  EXPECT_EQ(schema_error(R"({"type":"array","uniqueItems":false})"), "");
+  EXPECT_EQ(schema_error(R"({"type":"integer","format":"int32"})"), "") << "formats are about strings";
+  EXPECT_EQ(schema_error(R"({"type":"null","x-note":"a","allOf":[{"x-note":"b"}]})"), "");
+  EXPECT_TRUE(fits_schema(R"({"type":"integer","allOf":[{"multipleOf":4},{"multipleOf":6}]})", "24"));
+  EXPECT_FALSE(fits_schema(R"({"type":"integer","allOf":[{"multipleOf":4},{"multipleOf":6}]})", "6"));
+  EXPECT_TRUE(
+      fits_call(R"({"properties":{"a":{"type":"array","items":{"type":"integer"},"uniqueItems":true}}})", "{a:[1,1]}"))
+      << "arguments of tools are held to what a grammar can say";
+}
+
 TEST(Schemas, AlternativesAndTheirSiblings) {
   EXPECT_TRUE(fits_schema(R"({"type":["integer","null"]})", "null"));
   EXPECT_TRUE(fits_schema(R"({"enum":[1,"a",{"k":[true]}]})", R"({"k":[true]})"));

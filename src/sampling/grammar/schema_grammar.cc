@@ -12,6 +12,7 @@
 
 #include "base/str.h"
 #include "sampling/grammar/grammar_impl.h"
+#include "sampling/grammar/string_formats.h"
 
 namespace carat {
 namespace {
@@ -51,16 +52,27 @@ class SchemaConverter : public xgrammar::JSONSchemaConverter {
 
   /// A string of bounded length, as one automaton: XGrammar's own repetition of characters asks the whole vocabulary at
   /// every token (5 to 50 ms).
-  int32_t counted(std::string_view character, const xgrammar::StringSpec& spec, const std::string& rule_name) {
+  int32_t counted(std::string_view character, const xgrammar::StringSpec& spec) {
     const std::string most = spec.max_length == -1 ? "" : str_cat(spec.max_length);
-    const std::string regex = str_cat(character, "{", spec.min_length, ",", most, "}");
-    const auto [known, is_new] = counted_rules_.try_emplace(regex);
-    if (is_new) known->second = builder_.AddRuleWithHint(rule_name + "_characters", builder_.AddRegex(regex));
+    return automaton(str_cat(character, "{", spec.min_length, ",", most, "}"), false);
+  }
+
+  /// What matches `regex`, as one automaton; equal ones are compiled once. `escaped`: only characters that JSON's
+  /// strings need not escape.
+  int32_t automaton(const std::string& regex, bool escaped) {
+    const auto [known, is_new] = automatons_.try_emplace({regex, escaped});
+    if (is_new) known->second = builder_.AddRuleWithHint("expression", builder_.AddRegex(regex, escaped));
     return RuleRef(known->second);
   }
 
+  /// The automaton of a format, if it is known.
+  std::optional<int32_t> format(const xgrammar::StringSpec& spec) {
+    const std::string regex = spec.format ? format_expression(*spec.format) : "";
+    return regex.empty() ? std::nullopt : std::optional(automaton(regex, false));
+  }
+
  private:
-  std::map<std::string, int32_t> counted_rules_;  ///< by expression: equal bounds are compiled once
+  std::map<std::pair<std::string, bool>, int32_t> automatons_;  ///< rules by expression, and whether escaped
 };
 
 class JsonConverter final : public SchemaConverter {
@@ -81,19 +93,21 @@ class JsonConverter final : public SchemaConverter {
   }
 
   int32_t GenerateString(const xgrammar::StringSpec& spec, const std::string& rule_name) override {
-    const bool known_format = spec.format && JSONFormatToRegexPattern(*spec.format);
+    if (const auto known = format(spec)) return quoted(*known);
     // XGrammar takes patterns with other than ASCII characters through text, which changes some of them.
-    if (!known_format && spec.pattern && xgrammar::GrammarFSMBuilder::Regex(*spec.pattern, true).IsOk()) {
-      const int32_t rule = builder_.AddRuleWithHint(rule_name + "_pattern", builder_.AddRegex(*spec.pattern, true));
-      return Sequence({ByteString("\""), RuleRef(rule), ByteString("\"")});
+    if (spec.pattern && xgrammar::GrammarFSMBuilder::Regex(*spec.pattern, true).IsOk())
+      return quoted(automaton(*spec.pattern, true));
+    if (spec.pattern || (spec.min_length == 0 && spec.max_length == -1)) {
+      xgrammar::StringSpec plain = spec;
+      plain.format.reset();
+      return SchemaConverter::GenerateString(plain, rule_name);
     }
-    if (known_format || spec.pattern || (spec.min_length == 0 && spec.max_length == -1))
-      return SchemaConverter::GenerateString(spec, rule_name);
-    return Sequence(
-        {ByteString("\""), counted(R"(([^"\\\x00-\x1f]|\\["\\/bfnrt]))", spec, rule_name), ByteString("\"")});
+    return quoted(counted(R"(([^"\\\x00-\x1f]|\\["\\/bfnrt]))", spec));
   }
 
  private:
+  int32_t quoted(int32_t text) { return Sequence({ByteString("\""), text, ByteString("\"")}); }
+
   int32_t short_escape() {
     return builder_.AddCharacterClass(
         {{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'}, {'f', 'f'}, {'n', 'n'}, {'r', 'r'}, {'t', 't'}});
@@ -127,13 +141,11 @@ class CallConverter final : public SchemaConverter {
     builder_.UpdateRuleBody(kBasicObject, GenerateObject(object, kBasicObject, true));
   }
 
-  int32_t GenerateString(const xgrammar::StringSpec& spec, const std::string& rule_name) override {
-    std::optional<std::string> regex = spec.pattern;
-    if (spec.format)
-      if (auto known = JSONFormatToRegexPattern(*spec.format)) regex = std::move(known);
-    if (regex) return marked(RegexExpression(*regex, false, spec.format.has_value()));
+  int32_t GenerateString(const xgrammar::StringSpec& spec, const std::string&) override {
+    if (const auto known = format(spec)) return marked(*known);
+    if (spec.pattern) return marked(RegexExpression(*spec.pattern, false, false));
     if (spec.min_length == 0 && spec.max_length == -1) return marked(RuleRef(kTextRule));
-    return marked(counted(R"([^\x00])", spec, rule_name));
+    return marked(counted(R"([^\x00])", spec));
   }
 
   int32_t GenerateConst(const xgrammar::ConstSpec& spec, const std::string&) override {

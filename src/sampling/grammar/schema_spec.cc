@@ -4,10 +4,12 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <utility>
 
 #include "base/str.h"
+#include "sampling/grammar/string_formats.h"
 
 namespace carat {
 namespace {
@@ -21,6 +23,9 @@ constexpr int64_t kMaxCount = 10000;
 constexpr int64_t kMaxLength = 16;
 /// Multiples of a number that are listed one by one.
 constexpr int64_t kMaxMultiples = 10000;
+/// Keywords of which a schema has one value; two are not merged.
+constexpr auto kUncombined = std::to_array<std::string_view>(
+    {"pattern", "format", "prefixItems", "contains", "dependentRequired", "multipleOf", "additionalItems"});
 
 /// Keywords that allow and forbid nothing.
 constexpr auto kAnnotations = std::to_array<std::string_view>(
@@ -225,10 +230,35 @@ Result<Spec> SchemaReader::read(const Json& schema, const std::string& where) {
   ++depth_;
   auto out = [&]() -> Result<Spec> {
     CARAT_TRY(const Json flat, flatten(schema, where));
+    if (limits_.strict) CARAT_TRY_VOID(check_enforced(flat, where));
     return read_flat(flat, where);
   }();
   --depth_;
   return out;
+}
+
+/// As SGLang, which refuses what XGrammar would read over.
+Result<void> SchemaReader::check_enforced(const Json& schema, const std::string& where) const {
+  if (!schema.is_object()) return {};
+  const auto ignored = [&](std::string_view what) {
+    return bad(where, str_cat(what, " cannot be enforced together with the rest of this schema, or at all"));
+  };
+  for (const std::string_view key :
+       {"not", "if", "then", "else", "dependentSchemas", "minContains", "maxContains", "uniqueItems"})
+    if (const Json* value = schema.find(key); value && *value != Json(false)) return ignored(key);
+  if (schema.contains("contains") && has_any(schema, {"items", "prefixItems"})) return ignored("contains");
+  const Json* const multiple = schema.find("multipleOf");
+  if (multiple && multiple->is_number() && multiple->as_double() != std::floor(multiple->as_double()))
+    return ignored("multipleOf with a fraction");
+  const Json* const type = schema.find("type");
+  if (type && std::ranges::count(types_of(*type), "string") == 0) return {};
+  const Json* const format = schema.find("format");
+  if (format && (!format->is_string() || format_expression(format->as_string()).empty()))
+    return ignored(str_cat("format ", format->dump()));
+  const bool length = has_any(schema, {"minLength", "maxLength"}), pattern = schema.contains("pattern");
+  if (format && pattern) return ignored("pattern beside format");
+  if ((format || pattern) && length) return ignored("a length beside pattern or format");
+  return {};
 }
 
 Result<Json> SchemaReader::flatten(const Json& schema, const std::string& where) {
@@ -288,7 +318,7 @@ Result<Json> SchemaReader::flatten(const Json& schema, const std::string& where)
   return rest;
 }
 
-/// What both allow. Keywords that cannot be combined stay as `a` has them.
+/// What both allow. Keywords that cannot be combined are an error if limits are strict, else they stay as `a` has them.
 Result<Json> SchemaReader::merge(Json a, const Json& b, const std::string& where) {
   CARAT_TRY_VOID(count(where));
   if (b.is_bool()) {
@@ -323,9 +353,16 @@ Result<Json> SchemaReader::merge(Json a, const Json& b, const std::string& where
       num_schemas_ += static_cast<int>(options.size());
       CARAT_TRY_VOID(count(where));
       *mine = std::move(options);
-    } else if (mine->is_number() && value.is_number()) {
+    } else if (key == "multipleOf" && mine->is_int() && value.is_int() && mine->as_int() > 0 && value.as_int() > 0) {
+      const double least = static_cast<double>(mine->as_int()) /
+                           static_cast<double>(std::gcd(mine->as_int(), value.as_int())) *
+                           static_cast<double>(value.as_int());
+      *mine = least < 1e15 ? Json(static_cast<int64_t>(least)) : Json(least);
+    } else if (key != "multipleOf" && mine->is_number() && value.is_number()) {
       const bool lower = key.starts_with("min") || key == "exclusiveMinimum";
       if (lower ? value.as_double() > mine->as_double() : value.as_double() < mine->as_double()) *mine = value;
+    } else if (limits_.strict && std::ranges::count(kUncombined, key) > 0) {
+      return bad(where, str_cat("two different values of ", key, " cannot be enforced together"));
     }
   }
   return a;

@@ -16,6 +16,7 @@ namespace carat {
 struct SchemaLimits {
   int max_depth = 64;
   int max_schemas = 50000;  ///< read or merged in all
+  bool strict = true;       ///< what would not be enforced is an error; else it is passed over
 };
 
 /// Refuses \x, \u and \U with more digits than a character has, which overflow in XGrammar. Errors: kInvalidArgument.
@@ -25,8 +26,7 @@ Result<void> check_escapes(std::string_view expression, const std::string& where
 ///
 /// Objects have the properties that are declared, in their order; others only if additionalProperties,
 /// patternProperties or propertyNames speak of them, or if the schema says nothing at all about properties (as SGLang
-/// does). Not enforced: not, if/then/else, dependentSchemas, uniqueItems, a pattern's string's length, multipleOf
-/// fractions.
+/// does). Not enforced, and errors where the limits are strict: what check_enforced() names.
 class SchemaReader {
  public:
   SchemaReader(const Json& root, SchemaLimits limits) : root_(root), limits_(limits) {}
@@ -50,6 +50,7 @@ class SchemaReader {
   Result<Spec> read_string(const Json& schema, const std::string& where);
   Result<Spec> read_integer(const Json& schema, const std::string& where);
   Result<Spec> read_number(const Json& schema, const std::string& where);
+  Result<void> check_enforced(const Json& schema, const std::string& where) const;
   /// Without allOf, and without other keywords beside $ref, anyOf or oneOf.
   Result<Json> flatten(const Json& schema, const std::string& where);
   Result<Json> merge(Json a, const Json& b, const std::string& where);
