@@ -35,6 +35,10 @@ target_compile_definitions(third_utf8proc INTERFACE UTF8PROC_STATIC)
 # stop_regex, in time linear in the text.
 carat_static_library(re2 libre2.a re2/re2.h Threads::Threads)
 
+# https.
+carat_static_library(crypto libcrypto.a openssl/evp.h ${CMAKE_DL_LIBS} Threads::Threads)
+carat_static_library(ssl libssl.a openssl/ssl.h third_crypto)
+
 # Images.
 carat_static_library(jpeg libjpeg.a jpeglib.h)
 carat_static_library(zlib libz.a zlib.h)

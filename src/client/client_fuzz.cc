@@ -9,7 +9,7 @@
 #include "base/str.h"
 #include "client/bench_http.h"
 #include "client/chat_ui.h"
-#include "client/response_parser.h"
+#include "http/response_parser.h"
 #include "client/sse.h"
 
 namespace carat {

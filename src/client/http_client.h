@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "client/response_parser.h"
+#include "http/response_parser.h"
 
 namespace carat {
 

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "base/str.h"
+#include "http/get.h"
 
 namespace carat {
 namespace {
@@ -124,12 +125,47 @@ Result<std::vector<uint8_t>> read_local(const fs::path& path, const FetchOptions
   return out;
 }
 
+// Whether `source` is meant as a path: it begins like the allowed folder, or cannot be base64 ("/9j/4AAQ" is a JPEG).
+bool is_path(std::string_view source, const FetchOptions& options) {
+  if (!source.starts_with('/')) return false;
+  const auto folder = options.allowed_local_path.string();
+  if (!folder.empty() && source.starts_with(folder)) return true;
+  return std::any_of(source.begin(), source.end(), [](char c) { return c == '.' || c == ' ' || (c & 0x80) != 0; });
+}
+
+// ---- URLs ----
+
+Result<std::vector<uint8_t>> get_url(std::string_view source, const FetchOptions& options) {
+  CARAT_TRY(const auto url, parse_url(source));
+  const auto timeout =
+      std::chrono::duration_cast<HttpGetOptions::Clock::duration>(std::chrono::duration<double>(options.timeout_s));
+  const auto allow = [&](const Url& hop) -> Result<void> {
+    const auto& domains = options.allowed_domains;
+    if (domains.empty() || std::find(domains.begin(), domains.end(), hop.host) != domains.end()) return {};
+    return Error{Errc::kInvalidArgument, str_cat("the host ", hop.host,
+                                                 " is refused: it is none of those that media may come from "
+                                                 "(--allowed-media-domains)")};
+  };
+  auto body = http_get(url, {.max_bytes = options.max_bytes,
+                             .connect_timeout_s = options.connect_timeout_s,
+                             .deadline = std::min(options.deadline, HttpGetOptions::Clock::now() + timeout),
+                             .max_redirects = options.max_redirects,
+                             .allow_private_addresses = options.allow_private_addresses,
+                             .allow_url = allow});
+  if (body || body.error().code == Errc::kTooLarge) return body;
+  // To the client all else is a URL that does not work, but for the end of the time that its request has.
+  const bool late = body.error().code == Errc::kUnavailable && HttpGetOptions::Clock::now() >= options.deadline;
+  return Error{late ? Errc::kUnavailable : Errc::kInvalidArgument,
+               str_cat("the medium at ", shown(source), " could not be fetched: ", body.error().message)};
+}
+
 }  // namespace
 
 Result<std::vector<uint8_t>> fetch_media(std::string_view source, const FetchOptions& options) {
   source = trim(source);
   if (source.empty()) return Error{Errc::kInvalidArgument, "the medium is named by an empty string"};
   if (has_scheme(source, "data:")) return decode_data_uri(source, options.max_bytes);
+  if (has_scheme(source, "http://") || has_scheme(source, "https://")) return get_url(source, options);
   if (has_scheme(source, "file://")) {
     auto path = source.substr(7);
     if (has_scheme(path, "localhost/")) path.remove_prefix(9);
@@ -139,6 +175,7 @@ Result<std::vector<uint8_t>> fetch_media(std::string_view source, const FetchOpt
   }
   if (const auto scheme = source.substr(0, 32).find("://"); scheme != std::string_view::npos)
     return Error{Errc::kInvalidArgument, str_cat(shown(source), ": allowed are http, https, data and file URLs")};
+  if (is_path(source, options)) return read_local(source, options);
   return decode_base64(source, options.max_bytes);
 }
 

@@ -1,4 +1,4 @@
-#include "client/response_parser.h"
+#include "http/response_parser.h"
 
 #include <boost/beast/http/basic_parser.hpp>
 
