@@ -2,16 +2,10 @@
 // The vision encoders' operations on a GPU, under the rules of cuda_ops.h. N patches of several images lie behind each
 // other without padding.
 
-#include <limits>
-
+#include "ops/cuda/bounds.h"
 #include "ops/cuda/cuda_ops.h"
 
 namespace carat::cuda {
-
-/// The bounds of a clippable linear's input or output; the default limits nothing.
-struct Bounds {
-  float lowest = -std::numeric_limits<float>::infinity(), highest = std::numeric_limits<float>::infinity();
-};
 
 /// y[i] = table[x[i]], count bytes (count % 16 == 0), table [256] bf16.
 void lookup_bytes(const Launch& launch, void* y, const uint8_t* x, const void* table, int64_t count);
