@@ -63,6 +63,17 @@ TEST(DefaultModel, PublishedNamesNeedNoFilesWithoutWeights) {
   EXPECT_EQ(model->family, ChatFamily::kBig);
 }
 
+TEST(DefaultModel, WithoutEncodersAModelNeitherSeesNorHears) {
+  std::vector<std::string> args = {"google/gemma-4-E2B-it", "--load-format", "dummy"};
+  const auto whole = open_model(*parse_serve_command(args).options);
+  ASSERT_TRUE(whole) << whole.error().message;
+  EXPECT_TRUE(whole->config.vision && whole->config.audio);
+  args.push_back("--language-model-only");
+  const auto text = open_model(*parse_serve_command(args).options);
+  ASSERT_TRUE(text) << text.error().message;
+  EXPECT_FALSE(text->config.vision || text->config.audio);
+}
+
 /// The ends that a folder with these files has.
 std::vector<TokenId> end_tokens(Json eos_in_config, bool has_template) {
   std::string name = (std::filesystem::temp_directory_path() / "carat_model_XXXXXX").string();

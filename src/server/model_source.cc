@@ -58,6 +58,17 @@ Result<void> apply_overrides(const Json& overrides, ModelConfig& config) {
   return {};
 }
 
+/// Only encoders that there will be stay in the configuration, so that it alone says what the model can take.
+Result<void> choose_encoders(const ServerOptions& options, const ModelPlace& place, ModelConfig& config) {
+  if (options.language_model_only) {
+    config.vision.reset();
+    config.audio.reset();
+  } else if (place.folder && needs_weights(options)) {
+    return drop_absent_encoders(*place.folder, config);
+  }
+  return {};
+}
+
 bool has_tokenizer(const std::filesystem::path& folder) {
   std::error_code ec;
   return std::filesystem::exists(folder / "tokenizer.json", ec);
@@ -148,6 +159,7 @@ Result<LoadedModel> open_model(const ServerOptions& options) {
   CARAT_TRY(auto place, find_model(options));
   model.config = std::move(place.config);
   CARAT_TRY_VOID(apply_overrides(options.model_override_args, model.config));
+  CARAT_TRY_VOID(choose_encoders(options, place, model.config));
   CARAT_TRY(model.context_length, choose_context_length(options, model.config.text));
   CARAT_TRY_VOID(open_tokenizer(options, place, model));
   CARAT_TRY(const auto chat_template, find_chat_template(options, place, *model.tokenizer));
@@ -170,11 +182,13 @@ Result<void> load_contents(const ServerOptions& options, bool on_gpu, LoadedMode
     return {};
   }
   if (options.load_format == LoadFormat::kDummy || model.is_default) {
+    CARAT_TRY(model.encoders, make_dummy_encoder_weights(model.config, weight_seed(options)));
     if (on_gpu) return {};
     return load_for_cpu(options, model);
   }
   CARAT_TRY(const auto folder, resolve_model_path(model.name, options.revision.value_or("main")));
   CARAT_TRY(model.weights, load_text_weights(folder, model.config));
+  CARAT_TRY(model.encoders, load_encoder_weights(folder, model.config));
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include "server/options.h"
 #include "server/script.h"
 #include "tokenizer/tokenizer.h"
+#include "weights/encoder_weights.h"
 #include "weights/text_weights.h"
 
 namespace carat {
@@ -26,11 +27,13 @@ struct LoadedModel {
   int context_length = 0;
   std::vector<TokenId> end_token_ids;          ///< sampled, they end an answer
   std::shared_ptr<const TextWeights> weights;  ///< null for a script, and for seeded weights on a GPU
+  EncoderWeights encoders;                     ///< of the encoders that `config` has; empty for a script
   std::vector<ScriptRule> script;              ///< with --load-format scripted
   bool is_default = false;                     ///< the built-in miniature
 };
 
-/// Everything but the weights: fast. Logs what a user should know. Errors: as of the parts, naming file and reason.
+/// Everything but the weights: fast. `config` has the encoders that will be there. Logs what a user should know.
+/// Errors: as of the parts, naming file and reason.
 Result<LoadedModel> open_model(const ServerOptions& options);
 /// Weights or script, as --load-format says. Seeded weights are not made for a GPU, which makes its own.
 Result<void> load_contents(const ServerOptions& options, bool on_gpu, LoadedModel& model);

@@ -452,6 +452,7 @@ void read_scheduling_flags(const Values& values, ServerOptions& o) {
   o.max_running_requests = values.maybe_integer("--max-running-requests");
   o.max_queued_requests = values.maybe_integer("--max-queued-requests");
   o.max_total_tokens = values.maybe_long("--max-total-tokens");
+  o.language_model_only = values.on("--language-model-only");
   o.chunked_prefill_size = values.maybe_integer("--chunked-prefill-size");
   o.max_prefill_tokens = values.integer("--max-prefill-tokens");
   o.schedule_policy = values.text("--schedule-policy");

@@ -93,6 +93,7 @@ struct ServerOptions {
   int prep_threads = 1;
   int max_body_mb = 64;
   int max_connections = 10000;
+  bool language_model_only = false;  ///< encoders are neither loaded nor made
   // Memory and scheduling
   std::optional<double> mem_fraction_static;
   std::optional<int> max_running_requests, max_queued_requests;

@@ -13,6 +13,7 @@
 #include "engine/cuda_runner.h"
 #include "engine/memory_budget.h"
 #include "engine/scripted_runner.h"
+#include "model/encoders.h"
 #include "tensor/cuda/gpu_info.h"
 #include "weights/host_memory.h"
 
@@ -24,6 +25,8 @@ constexpr int kCpuChunk = 512;
 // Without --max-total-tokens: as many tokens as one longest sequence or this many, not all of the machine's memory.
 constexpr int64_t kDefaultCpuTokens = 262144;
 constexpr double kDefaultFraction = 0.9;
+// Soft tokens that are kept for later chunks and requests: ten minutes of sound or 58 pictures, 126 MB for the widest.
+constexpr int kCpuEncoderTokens = 16384;
 
 // A script has no memory to run out of: enough for thousands of open streams.
 constexpr int kScriptedSlots = 4096;
@@ -89,6 +92,13 @@ int chunk_size(const ServerOptions& options) {
   return wanted < 0 ? options.max_prefill_tokens : std::min(wanted, options.max_prefill_tokens);
 }
 
+/// A chunk; or the largest picture, if the decoder has to see pictures whole.
+int prompt_tokens_of_a_step(const ServerOptions& options, const LoadedModel& model) {
+  const auto& vision = model.config.vision;
+  if (!vision || !model.config.text.bidirectional_vision) return chunk_size(options);
+  return std::max({chunk_size(options), vision->image_soft_tokens, vision->frame_soft_tokens});
+}
+
 /// The memory plan; without --max-total-tokens the K/V pool stays modest.
 Result<MemoryBudget> plan_cpu_memory(const ServerOptions& options, const LoadedModel& model, MemoryRequest request) {
   CARAT_TRY(auto budget, plan_memory(model.config, request));
@@ -105,23 +115,30 @@ Result<RunnerPlan> make_cpu(const ServerOptions& options, const LoadedModel& mod
   MemoryRequest request;
   // Decoding sequences ride along with a prompt's chunk.
   request.max_running = options.max_running_requests.value_or(0);
-  cpu.max_step_tokens = chunk_size(options) + (request.max_running > 0 ? request.max_running : kDefaultMaxRunning);
+  cpu.max_step_tokens =
+      prompt_tokens_of_a_step(options, model) + (request.max_running > 0 ? request.max_running : kDefaultMaxRunning);
+  if (model.config.vision || model.config.audio) cpu.encoder_cache_tokens = kCpuEncoderTokens;
   request.available_bytes = available_memory_bytes().value_or(int64_t{4} << 30);
   request.fraction = options.mem_fraction_static.value_or(kDefaultFraction);
-  request.weight_bytes = model.weights->size_bytes;
+  request.weight_bytes = model.weights->size_bytes + model.encoders.size_bytes();
   request.max_total_tokens = options.max_total_tokens.value_or(0);
   request.max_context = model.context_length;
   request.max_step_tokens = cpu.max_step_tokens;
   request.sliding_ratio = options.swa_full_tokens_ratio;
-  request.workspace_bytes =
-      CpuRunner::workspace_bytes(model.config, request.max_running > 0 ? request.max_running : kDefaultMaxRunning, cpu);
+  request.workspace_bytes = CpuRunner::workspace_bytes(
+                                model.config, request.max_running > 0 ? request.max_running : kDefaultMaxRunning, cpu) +
+                            Encoders::workspace_bytes(model.config);
   CARAT_TRY(const auto budget, plan_cpu_memory(options, model, request));
   log_info(budget.describe());
   RunnerPlan plan;
   plan.max_step_tokens = cpu.max_step_tokens;
   plan.kv_bytes = budget.full_bytes() + budget.sliding_bytes();
   plan.available_bytes = request.available_bytes;
-  CARAT_TRY(plan.runner, CpuRunner::create(model.config, model.weights, budget, cpu));
+  std::unique_ptr<MediaEncoder> encoders;
+  if (cpu.encoder_cache_tokens > 0) {
+    CARAT_TRY(encoders, Encoders::create(model.config, model.encoders));
+  }
+  CARAT_TRY(plan.runner, CpuRunner::create(model.config, model.weights, budget, cpu, std::move(encoders)));
   return plan;
 }
 
