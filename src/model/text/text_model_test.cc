@@ -2,31 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
-#include <new>
 #include <random>
 
 #include "base/str.h"
+#include "model/allocations_testing.h"
 #include "model/text/text_model_testing.h"
-
-namespace {
-std::atomic<int64_t> num_allocations{0};
-}
-
-// Counts what the process allocates; the other forms of new end here.
-[[gnu::noinline]] void* operator new(size_t size) {
-  ++num_allocations;
-  if (void* p = std::malloc(size ? size : 1)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(size_t size, const std::nothrow_t&) noexcept {
-  ++num_allocations;
-  return std::malloc(size ? size : 1);
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace carat {
 namespace {
@@ -221,14 +202,14 @@ TEST_P(TextModelTest, AStepAllocatesNothing) {
   TextModelDriver d = driver({.num_threads = 2});
   d.set_media(0, {item(20, 30, true, 1)});
   d.prefill(prompt(100, 6), 100);
-  const int64_t before_media = num_allocations;
+  const int64_t before_media = testing::num_allocations();
   d.repeat();
-  EXPECT_EQ(num_allocations - before_media, 0);
+  EXPECT_EQ(testing::num_allocations() - before_media, 0);
   d.step({{0, {5}}});
-  const int64_t before = num_allocations;
+  const int64_t before = testing::num_allocations();
   d.repeat();
   d.repeat_logits();
-  EXPECT_EQ(num_allocations - before, 0);
+  EXPECT_EQ(testing::num_allocations() - before, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Members, TextModelTest, ::testing::Values("e2b", "e4b", "12b", "26b-a4b", "31b"),

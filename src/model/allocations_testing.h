@@ -1,0 +1,10 @@
+#pragma once
+// For tests: what this process takes from operator new.
+
+#include <cstdint>
+
+namespace carat::testing {
+
+int64_t num_allocations();
+
+}  // namespace carat::testing
