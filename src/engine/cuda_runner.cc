@@ -5,10 +5,13 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "base/log.h"
 #include "base/str.h"
 #include "engine/cuda_sampler.h"
+#include "engine/cuda_soft_tokens.h"
+#include "engine/media_spans.h"
 #include "model/text/cuda_text_model.h"
 #include "sampling/sampler.h"
 #include "tensor/bf16.h"
@@ -26,11 +29,13 @@ constexpr int kStaging = CudaSampler::kSteps;  // step inputs in page-locked mem
 /// The arrays of one step in one buffer, cut for its sizes; the same offsets on host and device.
 struct InputLayout {
   int rows = 0, logits = 0, samples = 0;
+  bool media = false;
   int64_t tokens, positions, slots, decode_tiles, prefill_tiles[2], up_tokens, up_positions, up_slots, up_tiles,
-      logit_rows, sample_rows, sample_slots, counts, table_updates, device_rows, size;
+      logit_rows, sample_rows, sample_slots, counts, table_updates, device_rows, soft_rows, last_keys, up_soft_rows,
+      size;
 
-  InputLayout(int rows_, int prefill_rows, int logits_, int samples_, int updates, int num_device_rows)
-      : rows(rows_), logits(logits_), samples(samples_) {
+  InputLayout(int rows_, int prefill_rows, int logits_, int samples_, int updates, int num_device_rows, bool media_)
+      : rows(rows_), logits(logits_), samples(samples_), media(media_) {
     int64_t at = 0;
     const auto take = [&](int64_t bytes) {
       const int64_t begin = at;
@@ -53,6 +58,9 @@ struct InputLayout {
     counts = take(8);  // samples, updates
     table_updates = take(static_cast<int64_t>(sizeof(cuda::TableUpdate)) * updates);
     device_rows = take(static_cast<int64_t>(sizeof(cuda::SampleRow)) * num_device_rows);
+    soft_rows = take(media ? 4 * rows : 0);
+    last_keys = take(media ? 4 * rows : 0);
+    up_soft_rows = take(media ? 4 * logits : 0);
     size = at;
   }
 };
@@ -61,6 +69,7 @@ struct Slot {
   bool open = false;
   int length = 0;
   std::shared_ptr<const std::vector<TokenId>> prompt;
+  std::shared_ptr<const std::vector<MediaSpan>> media;  ///< null: none
 };
 
 class CudaRunnerImpl final : public CudaRunner {
@@ -72,7 +81,7 @@ class CudaRunnerImpl final : public CudaRunner {
   bool ready() const override { return !in_flight_.empty() && staging_done_[in_flight_.front().staging].done(); }
 
   Result<void> init(const ModelConfig& config, std::shared_ptr<const TextWeights> weights, uint64_t seed,
-                    const CudaRunnerOptions& options);
+                    const CudaRunnerOptions& options, std::unique_ptr<CudaMediaEncoder> encoder);
 
  private:
   /// What take() still has to do for a launched step.
@@ -93,6 +102,7 @@ class CudaRunnerImpl final : public CudaRunner {
     };
     std::vector<int32_t> tokens, positions, slots, logit_rows;
     std::vector<Prefill> prefills;
+    std::vector<SoftSpan> soft;
     std::vector<cuda::AttentionTile> decode_tiles;
     std::vector<int32_t> sample_rows, sample_slots;  ///< index into logit_rows, slot
     CudaSampleRows device;                           ///< those of them that the sampler's kernel samples
@@ -125,6 +135,7 @@ class CudaRunnerImpl final : public CudaRunner {
                                   bool decode_only);
   void begin_rows(const InputLayout& layout, int32_t* ids, int64_t tokens, int64_t slots, int num_rows);
   void enqueue(const InputLayout& layout, const CudaStep& step);
+  void add_prefill(Rows& rows, const Slot& s, int slot, std::span<const TokenId> tokens, int position) const;
   std::vector<PositionLogprobs> prompt_logprobs(const Slice& slice, std::vector<cuda::TableUpdate>& updates,
                                                 int staging);
   std::span<const float> host_logits(int row);
@@ -140,6 +151,7 @@ class CudaRunnerImpl final : public CudaRunner {
   cuda::Stream stream_;
   std::unique_ptr<CudaTextModel> model_;
   CudaSampler sampler_;
+  CudaSoftTokens soft_tokens_;
   cuda::DeviceBuffer workspace_, input_, ids_, last_token_, full_table_, sliding_table_, full_pages_, sliding_pages_,
       copies_;
   cuda::PinnedBuffer input_staging_[kStaging], logits_staging_, host_tokens_, copies_staging_;
@@ -162,7 +174,7 @@ int graph_bucket(int rows) {
 }
 
 Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<const TextWeights> weights, uint64_t seed,
-                                  const CudaRunnerOptions& options) {
+                                  const CudaRunnerOptions& options, std::unique_ptr<CudaMediaEncoder> encoder) {
   options_ = options;
   config_ = config.text;
   pads_ = {{config.media.image.value_or(-1), config.media.video.value_or(-1), config.media.audio.value_or(-1)},
@@ -202,8 +214,10 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
                                                (options.max_step_tokens + 2 * int64_t{max_logits_} + max_tokens)));
   CARAT_TRY(last_token_, cuda::DeviceBuffer::allocate(int64_t{4} * options.max_slots));
   CARAT_TRY_VOID(sampler_.init(options.max_slots, config_.vocab_size, options.suppressed_token_ids, stream_));
+  CARAT_TRY_VOID(soft_tokens_.init(std::move(encoder), config_.hidden_size, options.encoder_cache_tokens, max_tokens));
   max_updates_ = options.max_slots * 4 + 4 * full_stride_ + 4 * max_tokens;
-  const InputLayout largest(max_tokens, max_tokens, max_logits_, options.max_slots, max_updates_, options.max_slots);
+  const InputLayout largest(max_tokens, max_tokens, max_logits_, options.max_slots, max_updates_, options.max_slots,
+                            options.encoder_cache_tokens > 0);
   CARAT_TRY(input_, cuda::DeviceBuffer::allocate(largest.size));
   for (int i = 0; i < kStaging; ++i) {
     CARAT_TRY(input_staging_[i], cuda::PinnedBuffer::allocate(largest.size));
@@ -232,6 +246,8 @@ Result<void> CudaRunnerImpl::init(const ModelConfig& config, std::shared_ptr<con
   info_.max_slots = options.max_slots;
   info_.max_step_tokens = options.max_step_tokens;
   info_.pipeline_depth = 2;
+  info_.max_media_tokens = soft_tokens_.max_item_tokens();
+  info_.whole_media_blocks = config_.bidirectional_vision;
   CARAT_TRY(const auto after, cuda::device_limits());
   budget_.free_after = after.free_bytes;
   return {};
@@ -243,9 +259,10 @@ Result<void> CudaRunnerImpl::plan(const ModelConfig& config, const cuda::DeviceL
   request.available_bytes = limits.total_bytes;
   request.fraction = options_.mem_fraction;
   request.free_bytes = limits.free_bytes - kReserveBytes;
-  request.workspace_bytes = CudaTextModel::workspace_bytes(config_, max_tokens, max_logits_, num_sms_) +
-                            cuda::workspace_bytes(num_sms_) +
-                            CudaSampler::device_bytes(options_.max_slots, config_.vocab_size);
+  request.workspace_bytes =
+      CudaTextModel::workspace_bytes(config_, max_tokens, max_logits_, num_sms_) + cuda::workspace_bytes(num_sms_) +
+      CudaSampler::device_bytes(options_.max_slots, config_.vocab_size) +
+      CudaSoftTokens::device_bytes(config_.hidden_size, options_.encoder_cache_tokens, max_tokens);
   request.max_total_tokens = options_.max_total_tokens;
   request.max_running = options_.max_slots;
   request.max_context = options_.max_context;
@@ -288,6 +305,7 @@ void CudaRunnerImpl::apply_slots(const Step& step) {
     s.open = true;
     s.length = open.cached_length;
     s.prompt = open.prompt;
+    s.media = open.media;
     sampler_.open(open, stream_);
   }
 }
@@ -297,7 +315,7 @@ void CudaRunnerImpl::apply_slots(const Step& step) {
 void CudaRunnerImpl::apply_excess(std::vector<cuda::TableUpdate>& updates, int staging) {
   const auto room = static_cast<size_t>(max_updates_);
   while (updates.size() > room) {
-    const InputLayout l(0, 0, 0, 0, max_updates_, 0);
+    const InputLayout l(0, 0, 0, 0, max_updates_, 0, false);
     char* const host = input_staging_[staging].as<char>();
     const int32_t counts[2] = {0, max_updates_};
     std::memcpy(host + l.counts, counts, sizeof counts);
@@ -355,6 +373,10 @@ void CudaRunnerImpl::enqueue(const InputLayout& l, const CudaStep& shape) {
   step.all.slots = ints(l.slots);
   step.all.decode_tiles = tiles(l.decode_tiles);
   for (int k = 0; k < 2; ++k) step.all.prefill_tiles[k] = tiles(l.prefill_tiles[k]);
+  if (l.media) {
+    step.all.soft = {soft_tokens_.step_rows(), ints(l.soft_rows)};
+    if (config_.bidirectional_vision) step.all.last_keys = ints(l.last_keys);
+  }
   step.logit_rows = ints(l.logit_rows);
   if (shape.narrow && shape.num_logits > 0) {
     // The wanted rows' ids: the same rule, so that decode rows find the token sampled last.
@@ -364,6 +386,7 @@ void CudaRunnerImpl::enqueue(const InputLayout& l, const CudaStep& shape) {
     step.upper.positions = ints(l.up_positions);
     step.upper.slots = ints(l.up_slots);
     step.upper.decode_tiles = tiles(l.up_tiles);
+    if (l.media) step.upper.soft = {soft_tokens_.step_rows(), ints(l.up_soft_rows)};
   }
   model_->forward(launch, step, full, sliding);
   if (l.samples > 0)
@@ -392,7 +415,7 @@ const cuda::SampleRow* CudaRunnerImpl::run_rows(const Rows& rows, const std::vec
   const int prefill_rows = decode_only ? 0 : real;
   const std::vector<cuda::SampleRow>& device_rows = rows.device.rows;
   const InputLayout l(num_rows, prefill_rows, num_logits, sample_room, update_room,
-                      static_cast<int>(device_rows.size()));
+                      static_cast<int>(device_rows.size()), !rows.soft.empty());
   CARAT_CHECK(l.size <= input_.size(), "a step's input does not fit its buffer");
   char* const host = input_staging_[staging].as<char>();
   const auto ints = [&](int64_t offset) { return reinterpret_cast<int32_t*>(host + offset); };
@@ -431,6 +454,17 @@ const cuda::SampleRow* CudaRunnerImpl::run_rows(const Rows& rows, const std::vec
     }
     step.upper.num_rows = step.upper.num_decode_tiles = num_logits;
   }
+  if (l.media) {
+    soft_tokens_.gather(make_launch(), stream_, rows.soft);
+    std::fill_n(ints(l.soft_rows), num_rows, -1);
+    std::copy_n(ints(l.positions), num_rows, ints(l.last_keys));
+    for (const SoftSpan& span : rows.soft) {
+      std::iota(ints(l.soft_rows) + span.row, ints(l.soft_rows) + span.row + span.count, span.row);
+      if (span.last_key) std::fill_n(ints(l.last_keys) + span.row, span.count, *span.last_key);
+    }
+    for (int i = 0; narrow && i < num_logits; ++i)
+      ints(l.up_soft_rows)[i] = ints(l.soft_rows)[rows.logit_rows[static_cast<size_t>(i)]];
+  }
   std::copy(rows.sample_rows.begin(), rows.sample_rows.end(), ints(l.sample_rows));
   std::copy(rows.sample_slots.begin(), rows.sample_slots.end(), ints(l.sample_slots));
   ints(l.counts)[0] = samples;
@@ -463,36 +497,69 @@ std::span<const float> CudaRunnerImpl::host_logits(int row) {
   return logits_f32_;
 }
 
-/// A prefill slice whose prompt positions are scored: run in pieces whose every wanted row fits the logits buffer.
+/// Rows for `tokens` of a prompt, from `position` on.
+void CudaRunnerImpl::add_prefill(Rows& rows, const Slot& s, int slot, std::span<const TokenId> tokens,
+                                 int position) const {
+  const int first_row = static_cast<int>(rows.tokens.size()), count = static_cast<int>(tokens.size());
+  rows.tokens.insert(rows.tokens.end(), tokens.begin(), tokens.end());
+  for (int i = 0; i < count; ++i) {
+    rows.positions.push_back(position + i);
+    rows.slots.push_back(slot);
+  }
+  rows.prefills.push_back({slot, first_row, count, position});
+  if (!s.media) return;
+  for (const MediaSpan& span : spans_within(*s.media, position, position + count)) {
+    const int begin = std::max(span.begin, position), end = std::min(end_of(span), position + count);
+    SoftSpan soft{span.input, begin - span.begin, first_row + begin - position, end - begin, {}};
+    if (info_.whole_media_blocks && is_block(span)) {
+      CARAT_CHECK(end == end_of(span), "a slice ends inside an image whose soft tokens see each other");
+      soft.last_key = end - 1;
+    }
+    std::fill_n(rows.tokens.begin() + soft.row, soft.count, pads_.to);  // whose per-layer embeddings they have
+    rows.soft.push_back(std::move(soft));
+  }
+}
+
+/// A prefill slice whose prompt positions are scored: run in pieces whose every wanted row fits the logits buffer. A
+/// piece that must be longer, for an image's sake, runs once per so many rows.
 std::vector<PositionLogprobs> CudaRunnerImpl::prompt_logprobs(const Slice& slice,
                                                               std::vector<cuda::TableUpdate>& updates, int staging) {
   Slot& s = slots_[static_cast<size_t>(slice.slot)];
   std::vector<PositionLogprobs> out;
-  const int begin = s.length, count = static_cast<int>(slice.tokens.size());
-  // All but the last row; that one joins the step's other rows.
-  for (int at = 0; at < count - 1;) {
-    const int n = std::min({count - 1 - at, max_logits_, options_.max_step_tokens});
-    Rows rows;
-    for (int i = 0; i < n; ++i) {
-      rows.tokens.push_back(slice.tokens[static_cast<size_t>(at + i)]);
-      rows.positions.push_back(begin + at + i);
-      rows.slots.push_back(slice.slot);
-      const int predicted = begin + at + i + 1;
-      if (predicted >= slice.prompt_logprob_begin && predicted < slice.prompt_logprob_end) rows.logit_rows.push_back(i);
-    }
-    rows.prefills.push_back({slice.slot, 0, n, begin + at});
-    stream_.synchronize();
-    run_rows(rows, updates, staging, false);
-    updates.clear();
-    stream_.copy_to_host(logits_staging_.data(), model_->logits(),
-                         int64_t{2} * static_cast<int64_t>(rows.logit_rows.size()) * config_.vocab_size);
-    stream_.synchronize();
-    for (size_t i = 0; i < rows.logit_rows.size(); ++i) {
-      const int predicted = begin + at + rows.logit_rows[i] + 1;
-      out.push_back(position_logprobs(host_logits(static_cast<int>(i)), (*s.prompt)[static_cast<size_t>(predicted)],
-                                      sampler_.spec(slice.slot).logprobs, 1.0f, sampler_scratch_));
-    }
-    at += n;
+  const int begin = s.length, last = begin + static_cast<int>(slice.tokens.size()) - 1;
+  const std::span<const MediaSpan> blocks =
+      info_.whole_media_blocks && s.media ? std::span<const MediaSpan>(*s.media) : std::span<const MediaSpan>();
+  // All but the last row; that one joins the step's other rows. A piece contains it only as the end of an image.
+  for (int position = begin; position < last;) {
+    int end = uncut_end(blocks, position, std::min(last, position + max_logits_));
+    if (end == position) end = position + smallest_slice(blocks, position);
+    std::vector<int32_t> wanted;
+    for (int p = position; p < std::min(end, last); ++p)
+      if (p + 1 >= slice.prompt_logprob_begin && p + 1 < slice.prompt_logprob_end) wanted.push_back(p - position);
+    size_t scored = 0;
+    do {
+      Rows rows;
+      add_prefill(
+          rows, s, slice.slot,
+          std::span(slice.tokens).subspan(static_cast<size_t>(position - begin), static_cast<size_t>(end - position)),
+          position);
+      const size_t count = std::min(wanted.size() - scored, static_cast<size_t>(max_logits_));
+      rows.logit_rows.assign(wanted.begin() + static_cast<int64_t>(scored),
+                             wanted.begin() + static_cast<int64_t>(scored + count));
+      stream_.synchronize();
+      run_rows(rows, updates, staging, false);
+      updates.clear();
+      stream_.copy_to_host(logits_staging_.data(), model_->logits(),
+                           int64_t{2} * static_cast<int64_t>(count) * config_.vocab_size);
+      stream_.synchronize();
+      for (size_t i = 0; i < count; ++i) {
+        const auto predicted = static_cast<size_t>(position + rows.logit_rows[i] + 1);
+        out.push_back(position_logprobs(host_logits(static_cast<int>(i)), (*s.prompt)[predicted],
+                                        sampler_.spec(slice.slot).logprobs, 1.0f, sampler_scratch_));
+      }
+      scored += count;
+    } while (scored < wanted.size());
+    position = end;
   }
   return out;
 }
@@ -555,12 +622,7 @@ void CudaRunnerImpl::launch(Step step) {
     } else {
       decode_only = false;
       const int count = static_cast<int>(slice.tokens.size() - first);
-      for (int i = 0; i < count; ++i) {
-        rows.tokens.push_back(slice.tokens[first + static_cast<size_t>(i)]);
-        rows.positions.push_back(s.length + i);
-        rows.slots.push_back(slice.slot);
-      }
-      rows.prefills.push_back({slice.slot, begin_row, count, s.length});
+      add_prefill(rows, s, slice.slot, std::span(slice.tokens).subspan(first), s.length);
       s.length += count;
       last_row = begin_row + count - 1;
     }
@@ -638,9 +700,10 @@ Result<StepResult> CudaRunnerImpl::take() {
 
 Result<std::unique_ptr<CudaRunner>> CudaRunner::create(const ModelConfig& config,
                                                        std::shared_ptr<const TextWeights> weights, uint64_t seed,
-                                                       const CudaRunnerOptions& options) {
+                                                       const CudaRunnerOptions& options,
+                                                       std::unique_ptr<CudaMediaEncoder> encoder) {
   auto runner = std::make_unique<CudaRunnerImpl>();
-  CARAT_TRY_VOID(runner->init(config, std::move(weights), seed, options));
+  CARAT_TRY_VOID(runner->init(config, std::move(weights), seed, options, std::move(encoder)));
   return std::unique_ptr<CudaRunner>(std::move(runner));
 }
 

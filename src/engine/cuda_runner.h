@@ -12,6 +12,7 @@
 #include "config/model_config.h"
 #include "engine/memory_budget.h"
 #include "engine/runner.h"
+#include "model/cuda_media_encoder.h"
 #include "weights/text_weights.h"
 
 namespace carat {
@@ -32,6 +33,9 @@ struct CudaRunnerOptions {
   bool dependent_launches = true;
   std::optional<int> few_tokens;  ///< cuda::Launch::few_tokens, for measurements
   std::vector<TokenId> suppressed_token_ids;
+  /// With an encoder: soft tokens that are kept for chunks and requests to come, at 2 * H bytes of GPU memory; the
+  /// largest item must fit.
+  int encoder_cache_tokens = 0;
 };
 
 /// Where the memory went, for the start-up lines.
@@ -45,11 +49,13 @@ struct CudaBudget {
 
 class CudaRunner : public Runner {
  public:
-  /// `weights` null: seeded random ones, made on the device. Errors: kUnsupported (card, shapes), kOverloaded (memory:
-  /// what was needed, what is there, which flag changes it).
+  /// `weights` null: seeded random ones, made on the device. `encoder` null: no media. Its memory is its own, taken
+  /// before the plan is made; its work is enqueued ahead of the step that needs it, on the same stream. Errors:
+  /// kUnsupported (card, shapes), kOverloaded (memory: what was needed, what is there, which flag changes it).
   static Result<std::unique_ptr<CudaRunner>> create(const ModelConfig& config,
                                                     std::shared_ptr<const TextWeights> weights, uint64_t seed,
-                                                    const CudaRunnerOptions& options);
+                                                    const CudaRunnerOptions& options,
+                                                    std::unique_ptr<CudaMediaEncoder> encoder = nullptr);
   virtual const CudaBudget& budget() const = 0;
 };
 

@@ -3,7 +3,7 @@
 namespace carat {
 
 Result<std::unique_ptr<CudaRunner>> CudaRunner::create(const ModelConfig&, std::shared_ptr<const TextWeights>, uint64_t,
-                                                       const CudaRunnerOptions&) {
+                                                       const CudaRunnerOptions&, std::unique_ptr<CudaMediaEncoder>) {
   return Error{Errc::kUnsupported,
                "this program was built without CUDA code; use --device cpu, or build it with scripts/build --cuda on"};
 }

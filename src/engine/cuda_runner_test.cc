@@ -10,10 +10,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <numeric>
 #include <random>
 #include <utility>
 
 #include "base/str.h"
+#include "engine/media_spans.h"
+#include "model/media_encoder_testing.h"
 #include "model/text/cuda_testing.h"
 #include "model/text/text_model_testing.h"
 #include "ops/cuda/cuda_ops.h"
@@ -24,11 +27,43 @@ namespace carat {
 namespace {
 
 using testing::argmax;
+using testing::fake_input;
+using testing::soft_items;
 using testing::TextModelDriver;
 
 constexpr int kPageTokens = 64, kMaxLength = 512, kPages = kMaxLength / kPageTokens;
 /// Two logits closer than this may change places: a few bf16 steps at the size of soft-capped logits (16 to 30: 0.125).
 constexpr float kNearTie = 0.5f;
+
+/// FakeEncoder's soft tokens, enqueued as a real encoder's would be.
+class FakeCudaEncoder final : public CudaMediaEncoder {
+ public:
+  FakeCudaEncoder(int hidden_size, int* num_encoded) : hidden_size_(hidden_size), num_encoded_(num_encoded) {}
+  void encode(const cuda::Launch& launch, std::span<const Item> items) override {
+    for (const Item& item : items) {
+      ++*num_encoded_;
+      std::vector<int32_t> rows(static_cast<size_t>(item.input->num_tokens));
+      std::iota(rows.begin(), rows.end(), 0);
+      const void* const values = upload(testing::fake_soft_tokens(*item.input, hidden_size_));
+      cuda::gather_rows(launch, item.soft_tokens, values, static_cast<const int32_t*>(upload(rows)),
+                        item.input->num_tokens, hidden_size_);
+    }
+  }
+
+ private:
+  template <class T>
+  const void* upload(const std::vector<T>& values) {
+    const int64_t bytes = static_cast<int64_t>(values.size() * sizeof(T));
+    memory_.push_back(cuda::DeviceBuffer::allocate(bytes).value());
+    stream_.copy_to_device(memory_.back().data(), values.data(), bytes);
+    stream_.synchronize();
+    return memory_.back().data();
+  }
+  int hidden_size_;
+  int* num_encoded_;
+  cuda::Stream stream_ = cuda::Stream::create().value();
+  std::vector<cuda::DeviceBuffer> memory_;
+};
 
 class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
  protected:
@@ -41,7 +76,8 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
     config_ = std::move(*config);
     weights_ = testing::calm_weights(config_, 1);
   }
-  std::unique_ptr<CudaRunner> runner(bool graphs = true, bool dependent = true, int max_step_tokens = 256) {
+  std::unique_ptr<CudaRunner> runner(bool graphs = true, bool dependent = true, int max_step_tokens = 256,
+                                     int encoder_cache_tokens = 0) {
     CudaRunnerOptions o;
     o.max_slots = 16;
     o.max_step_tokens = max_step_tokens;
@@ -49,7 +85,13 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
     o.mem_fraction = 0.5;
     o.graphs = graphs;
     o.dependent_launches = dependent;
-    auto r = CudaRunner::create(config_, weights_, 0, o);
+    o.encoder_cache_tokens = encoder_cache_tokens;
+    std::unique_ptr<CudaMediaEncoder> encoder;
+    if (encoder_cache_tokens > 0) {
+      CARAT_CHECK(cuda::use_device(0).has_value(), "there is a GPU");
+      encoder = std::make_unique<FakeCudaEncoder>(config_.text.hidden_size, &num_encoded_);
+    }
+    auto r = CudaRunner::create(config_, weights_, 0, o, std::move(encoder));
     CARAT_CHECK(r.has_value(), r.has_value() ? "" : r.error().message);
     next_full_ = next_sliding_ = 0;
     return std::move(*r);
@@ -69,6 +111,11 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
     o.sampler.params.max_new_tokens = 1 << 20;
     o.sampler.logprobs.enabled = top > 0;
     o.sampler.logprobs.num_top = top;
+    return o;
+  }
+  SlotOpen open(int slot, const std::vector<TokenId>& tokens, const std::vector<MediaSpan>& media) const {
+    SlotOpen o = open(slot, tokens);
+    o.media = std::make_shared<const std::vector<MediaSpan>>(media);
     return o;
   }
   void add_pages(Step& step, int slot) {
@@ -94,8 +141,12 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
     Step step;
     step.opens = {opened};
     add_pages(step, slot);
-    for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk)) {
-      const size_t end = std::min(tokens.size(), at + static_cast<size_t>(chunk));
+    for (size_t at = 0, end = 0; at < tokens.size(); at = end) {
+      end = std::min(tokens.size(), at + static_cast<size_t>(chunk));
+      if (opened.media && r.info().whole_media_blocks) {
+        const int begin = static_cast<int>(at), uncut = uncut_end(*opened.media, begin, static_cast<int>(end));
+        end = static_cast<size_t>(uncut > begin ? uncut : begin + smallest_slice(*opened.media, begin));
+      }
       step.slices = {slice(slot,
                            {tokens.begin() + static_cast<int64_t>(at), tokens.begin() + static_cast<int64_t>(end)},
                            end == tokens.size())};
@@ -149,12 +200,13 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
     return out;
   }
   /// Fails if a token was clearly not the best by the host's model, given everything before it.
-  void expect_greedy(const std::vector<TokenId>& tokens, const std::vector<TokenId>& generated,
-                     const std::string& what) {
+  void expect_greedy(const std::vector<TokenId>& tokens, const std::vector<TokenId>& generated, const std::string& what,
+                     const std::vector<MediaSpan>& media = {}) {
     TextModelDriver::Options o;
     o.max_length = static_cast<int>(tokens.size() + generated.size()) + kPageTokens;
     o.num_threads = 2;
     TextModelDriver driver(config_, weights_, o);
+    driver.set_media(0, soft_items(media, config_.text));
     auto logits = driver.prefill(tokens, 512);
     int ties = 0;
     for (size_t i = 0; i < generated.size(); ++i) {
@@ -170,6 +222,7 @@ class CudaRunnerTest : public ::testing::TestWithParam<std::string> {
   ModelConfig config_;
   std::shared_ptr<const TextWeights> weights_;
   PageId next_full_ = 0, next_sliding_ = 0;
+  int num_encoded_ = 0;
 };
 
 TEST_P(CudaRunnerTest, GreedyTextIsTheHosts) {
@@ -252,6 +305,101 @@ TEST_P(CudaRunnerTest, LogprobsOfPromptAndSamples) {
   ASSERT_EQ(result.slots[0].logprobs.size(), 1u);
   EXPECT_EQ(result.slots[0].logprobs[0].top.at(0).token, result.slots[0].tokens.at(0));
   EXPECT_NEAR(result.slots[0].logprobs[0].logprob, host_logprob(89, result.slots[0].tokens.at(0)), 0.8);
+}
+
+/// Images over page borders, longer than a chunk, longer than the window, side by side; sound; what is left of an item
+/// in a later chunk comes from the cache.
+TEST_P(CudaRunnerTest, PromptsWithMediaAreTheHosts) {
+  const auto tokens = prompt(250, 21);
+  const std::vector<MediaSpan> media = {{3, fake_input(1, 70)},
+                                        {73, fake_input(2, 9, EncoderInput::Kind::kVideoFrame)},
+                                        {90, fake_input(3, 33, EncoderInput::Kind::kAudio)},
+                                        {130, fake_input(4, 110)}};
+  const auto whole = runner(true, true, 256, 300);
+  const auto expected = generate(*whole, open(0, tokens, media), 256, 20);
+  expect_greedy(tokens, expected, str_cat(GetParam(), " with media"), media);
+  EXPECT_EQ(num_encoded_, 4);
+  EXPECT_EQ(generate(*whole, open(1, tokens, media), 256, 20), expected) << "from the encoder's cache";
+  EXPECT_EQ(num_encoded_, 4);
+  num_encoded_ = 0;
+  for (const int chunk : {40, 100}) {
+    const auto r = runner(true, true, 256, 300);
+    expect_greedy(tokens, generate(*r, open(1, tokens, media), chunk, 20), str_cat(GetParam(), " in chunks of ", chunk),
+                  media);
+  }
+  EXPECT_EQ(num_encoded_, 8) << "once a runner";
+  // A cache that holds one item.
+  EXPECT_EQ(generate(*runner(true, true, 256, 110), open(0, tokens, media), 256, 20), expected);
+  EXPECT_EQ(num_encoded_, 12);
+  EXPECT_EQ(generate(*runner(false, false, 256, 300), open(0, tokens, media), 256, 20), expected)
+      << "without graphs and dependent launches";
+}
+
+TEST_P(CudaRunnerTest, MediaBesideDecodingSequences) {
+  const auto r = runner(true, true, 256, 200);
+  EXPECT_EQ(r->info().max_media_tokens, 200);
+  EXPECT_EQ(r->info().whole_media_blocks, config_.text.bidirectional_vision);
+  std::vector<std::vector<TokenId>> prompts, out(6);
+  std::vector<std::vector<MediaSpan>> media;
+  for (int i = 0; i < 6; ++i) {
+    prompts.push_back(prompt(60 + i * 13, 300 + static_cast<uint32_t>(i)));
+    media.push_back(i % 3 == 0 ? std::vector<MediaSpan>{}
+                               : std::vector<MediaSpan>{{5, fake_input(static_cast<uint64_t>(i % 2), 50)}});
+  }
+  for (int n = 0; n < 12; ++n) {
+    Step step;
+    for (int i = 0; i < std::min(n, 6); ++i) step.slices.push_back(slice(i, {}));
+    if (n < 6) {
+      const auto i = static_cast<size_t>(n);
+      step.opens = {open(n, prompts[i], media[i])};
+      add_pages(step, n);
+      step.slices.push_back(slice(n, prompts[i]));
+    }
+    r->launch(step);
+    const auto sampled = r->take().value();
+    for (const auto& s : sampled.slots) out[static_cast<size_t>(s.slot)].push_back(s.tokens.at(0));
+  }
+  for (size_t i = 0; i < 6; ++i) expect_greedy(prompts[i], out[i], str_cat(GetParam(), " sequence ", i), media[i]);
+  EXPECT_EQ(num_encoded_, 2);
+}
+
+/// An image of more tokens than the logits buffer has rows; then one at the prompt's end.
+TEST_P(CudaRunnerTest, PromptLogprobsAroundMedia) {
+  const auto tokens = prompt(200, 22);
+  for (const std::vector<MediaSpan>& media :
+       {std::vector<MediaSpan>{{40, fake_input(1, 100)}, {150, fake_input(2, 10)}}, {{120, fake_input(3, 80)}}}) {
+    TextModelDriver::Options o;
+    o.max_logit_rows = 256;
+    TextModelDriver driver(config_, weights_, o);
+    driver.set_media(0, soft_items(media, config_.text));
+    const auto host = driver.step({{0, tokens, true}});
+    const auto r = runner(true, true, 256, 120);
+    Step step;
+    SlotOpen s = open(0, tokens, media);
+    s.sampler.logprobs.enabled = true;
+    s.sampler.logprobs.prompt_start = 1;
+    step.opens = {s};
+    add_pages(step, 0);
+    step.slices = {slice(0, tokens)};
+    step.slices[0].prompt_logprob_begin = 1;
+    step.slices[0].prompt_logprob_end = 200;
+    r->launch(step);
+    const auto result = r->take().value();
+    ASSERT_EQ(result.slots.size(), 1u);
+    ASSERT_EQ(result.slots[0].prompt_logprobs.size(), 199u);
+    double sum = 0;
+    for (size_t i = 0; i < 199; ++i) {
+      double total = 0;
+      for (const float v : host[i]) total += std::exp(static_cast<double>(v));
+      const double want = static_cast<double>(host[i][static_cast<size_t>(tokens[i + 1])]) - std::log(total);
+      const double got = result.slots[0].prompt_logprobs[i].logprob;
+      EXPECT_NEAR(got, want, 0.8) << i;
+      sum += std::abs(got - want);
+    }
+    EXPECT_LT(sum / 199, 0.12) << "mean difference of log-probabilities";
+    EXPECT_GE(host[199][static_cast<size_t>(result.slots[0].tokens.at(0))],
+              host[199][static_cast<size_t>(argmax(host[199]))] - kNearTie);
+  }
 }
 
 TEST_P(CudaRunnerTest, ForksContinueFromOnePrompt) {

@@ -151,9 +151,10 @@ struct CudaTextModel::Impl {
     p.counters = attention_counters;
     const int keys = c.head_dim == 256 ? 64 : 32;
     const int most = p.window > 0 ? std::max(1, p.window / keys) : cuda::kMaxSplits;
-    const auto run = [&](const cuda::AttentionTile* tiles, int num, int columns) {
+    const auto run = [&](const cuda::AttentionTile* tiles, int num, int columns, const int32_t* last_keys) {
       if (num == 0) return;
       p.tiles = tiles;
+      p.last_keys = last_keys;
       p.num_tiles = num;
       p.columns = columns;
       p.splits = std::clamp(2 * num_sms / (num * c.num_kv_heads), 1, std::min(most, cuda::kMaxSplits));
@@ -162,9 +163,9 @@ struct CudaTextModel::Impl {
         --p.splits;
       cuda::attention(launch, p);
     };
-    run(rows.decode_tiles, rows.num_decode_tiles, decode_columns(c));
+    run(rows.decode_tiles, rows.num_decode_tiles, decode_columns(c), nullptr);
     run(rows.prefill_tiles[static_cast<int>(c.kind)], rows.num_prefill_tiles[static_cast<int>(c.kind)],
-        prefill_columns(c));
+        prefill_columns(c), c.kind == AttentionKind::kSliding ? rows.last_keys : nullptr);
   }
 
   /// The residual stream on its way through the layers: h, and what is still to be done to it before the next product,
@@ -399,7 +400,7 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
   Impl::Stream stream{m.h, m.h_spare, {}, rows->num_rows, false};
   int ple_first = 0, ple_count = num_layers;
 
-  cuda::embed(launch, m.h, m.weights.embed_tokens, rows->ids, rows->num_rows, hid, embed_scale);
+  cuda::embed(launch, m.h, m.weights.embed_tokens, rows->ids, rows->num_rows, hid, embed_scale, rows->soft);
   m.observe("h0", -1, m.h, rows->num_rows, hid);
   if (config.ple_size > 0) {
     if (narrows) ple_count = m.last_store;  // layer last_store only stores for the other rows
@@ -455,7 +456,7 @@ void CudaTextModel::forward(const cuda::Launch& launch, const CudaStep& step, co
       rows = &step.upper;
       stream = {m.h_up, m.h_spare, {}, rows->num_rows, false};
       if (config.ple_size > 0) {
-        cuda::embed(launch, m.z, m.weights.embed_tokens, rows->ids, rows->num_rows, hid, embed_scale);
+        cuda::embed(launch, m.z, m.weights.embed_tokens, rows->ids, rows->num_rows, hid, embed_scale, rows->soft);
         ple_first = i;
         ple_count = num_layers - i;
         m.compute_ple(launch, *rows, m.z, ple_first, ple_count);

@@ -25,13 +25,16 @@ struct CudaKvPool {
 /// Rows of a phase and how attention walks them. Device arrays.
 struct CudaRows {
   int num_rows = 0;
-  const int32_t* ids = nullptr;
+  const int32_t* ids = nullptr;  ///< of a soft token's row: the pad token, whose per-layer embeddings it has
   const int32_t* positions = nullptr;
   const int32_t* slots = nullptr;                     ///< -1: padding
   const cuda::AttentionTile* decode_tiles = nullptr;  ///< rows that attend alone
   int num_decode_tiles = 0;
   const cuda::AttentionTile* prefill_tiles[2] = {};  ///< by AttentionKind: rows that attend in groups
   int num_prefill_tiles[2] = {};
+  cuda::SoftRowIndex soft;
+  /// On sliding layers, for rows of prefill tiles: AttentionParams::last_keys. Null: their own.
+  const int32_t* last_keys = nullptr;
 };
 
 /// One step. `all` are all rows; the logits of rows logit_rows [num_logits] are wanted. With `narrow` (models that

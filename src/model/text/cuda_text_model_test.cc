@@ -7,9 +7,11 @@
 #include <cmath>
 #include <cstdlib>
 #include <map>
+#include <numeric>
 #include <random>
 
 #include "base/str.h"
+#include "model/media_encoder_testing.h"
 #include "model/text/cuda_testing.h"
 #include "model/text/text_model_testing.h"
 #include "tensor/bf16.h"
@@ -19,9 +21,21 @@
 namespace carat {
 namespace {
 
-class CudaTextModelTest : public ::testing::TestWithParam<std::string> {};
+class CudaTextModelTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void compare(const std::vector<MediaSpan>& media);
+};
 
-TEST_P(CudaTextModelTest, LayersMatchTheHosts) {
+TEST_P(CudaTextModelTest, LayersMatchTheHosts) { compare({}); }
+
+TEST_P(CudaTextModelTest, LayersOfPromptsWithMediaMatchTheHosts) {
+  compare({{5, testing::fake_input(1, 40)},
+           {45, testing::fake_input(2, 1, EncoderInput::Kind::kVideoFrame)},
+           {50, testing::fake_input(3, 12, EncoderInput::Kind::kAudio)},
+           {63, testing::fake_input(4, 27)}});
+}
+
+void CudaTextModelTest::compare(const std::vector<MediaSpan>& media) {
   const auto gpus = list_gpus();
   if (!gpus || gpus->empty()) GTEST_SKIP() << "no GPU on this machine";
   ASSERT_TRUE(cuda::use_device(0));
@@ -34,6 +48,18 @@ TEST_P(CudaTextModelTest, LayersMatchTheHosts) {
   std::mt19937 random(5);
   for (int i = 0; i < kTokens; ++i)
     tokens.push_back(static_cast<TokenId>(random() % 300));  // below the placeholders, which the caller maps
+  const auto items = testing::soft_items(media, config->text);
+  std::vector<int32_t> soft_rows(kTokens, -1), last_keys(kTokens);
+  std::iota(last_keys.begin(), last_keys.end(), 0);
+  std::vector<Bf16> soft_values;
+  for (const testing::SoftItem& item : items) {
+    std::fill_n(tokens.begin() + item.begin, item.num_tokens, 0);
+    const auto width = static_cast<size_t>(config->text.hidden_size);
+    std::iota(soft_rows.begin() + item.begin, soft_rows.begin() + item.end(),
+              static_cast<int32_t>(soft_values.size() / width));
+    soft_values.insert(soft_values.end(), item.values.begin(), item.values.end());
+    if (item.block) std::fill(last_keys.begin() + item.begin, last_keys.begin() + item.end(), item.end() - 1);
+  }
 
   std::map<std::string, std::vector<Bf16>> host;
   testing::TextModelDriver::Options o;
@@ -46,6 +72,7 @@ TEST_P(CudaTextModelTest, LayersMatchTheHosts) {
       out.insert(out.end(), row, row + v.last_dim());
     }
   });
+  driver.set_media(0, items);
   driver.step({{0, tokens, true}});
 
   const auto limits = cuda::device_limits().value();
@@ -80,6 +107,11 @@ TEST_P(CudaTextModelTest, LayersMatchTheHosts) {
   step.all.ids = static_cast<const int32_t*>(upload(tokens.data(), 4 * kTokens));
   step.all.positions = static_cast<const int32_t*>(upload(positions.data(), 4 * kTokens));
   step.all.slots = static_cast<const int32_t*>(upload(slots.data(), 4 * kTokens));
+  if (!items.empty()) {
+    step.all.soft = {upload(soft_values.data(), static_cast<int64_t>(2 * soft_values.size())),
+                     static_cast<const int32_t*>(upload(soft_rows.data(), 4 * kTokens))};
+    step.all.last_keys = static_cast<const int32_t*>(upload(last_keys.data(), 4 * kTokens));
+  }
   step.logit_rows = step.all.positions;
   step.num_logits = kTokens;
   for (int kind = 0; kind < 2; ++kind) {

@@ -45,6 +45,7 @@ struct Params {
   const bf16* q;
   bf16* o;
   const AttentionTile* tiles;
+  const int32_t* last_keys;
   const bf16* kv;
   int64_t page_stride, v_offset;
   const int32_t* table;
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const Params p) 
   const int columns = tile.num_tokens * group;
 
   // Keys that some query of the tile sees: [key_begin, key_end); this block's share in whole tiles of keys.
-  const int key_end = tile.position + tile.num_tokens;
+  const int key_end = p.last_keys ? p.last_keys[tile.row + tile.num_tokens - 1] + 1 : tile.position + tile.num_tokens;
   const int key_begin = p.window > 0 ? max(0, tile.position - p.window + 1) : 0;
   const int first_tile = key_begin / L::kKeys, num_tiles = (key_end + L::kKeys - 1) / L::kKeys - first_tile;
   // No share is smaller than 128 keys: merging more shares costs more than it saves.
@@ -152,7 +153,9 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const Params p) 
   const int col = tid / kPerCol, sub = tid % kPerCol;
   const bool has_col = col < kCols;
   float run_max = -INFINITY, run_sum = 0.0f;
-  const int q_pos = tile.position + (has_col ? min(col / group, tile.num_tokens - 1) : 0);
+  const int token = has_col ? min(col / group, tile.num_tokens - 1) : 0;
+  const int q_pos = tile.position + token;
+  const int q_last = p.last_keys ? p.last_keys[tile.row + token] : q_pos;
   named_barrier(1, kConsumers);
 
   const int key_tile = warp % L::kKeyTiles, slice = warp / L::kKeyTiles;
@@ -207,7 +210,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const Params p) 
         float x = 0.0f;
 #pragma unroll
         for (int sl = 0; sl < L::kSlices; ++sl) x += scores[(sl * L::kKeys + key) * L::kScorePitch + col];
-        const bool seen = pos <= q_pos && (p.window == 0 || pos > q_pos - p.window);
+        const bool seen = pos <= q_last && (p.window == 0 || pos > q_pos - p.window);
         v[j] = seen ? x : -INFINITY;
         tile_max = fmaxf(tile_max, v[j]);
       }
@@ -368,6 +371,7 @@ void attention(const Launch& launch, const AttentionParams& a) {
   p.q = static_cast<const bf16*>(a.q);
   p.o = static_cast<bf16*>(a.o);
   p.tiles = a.tiles;
+  p.last_keys = a.last_keys;
   p.kv = static_cast<const bf16*>(a.kv);
   p.page_stride = a.page_stride;
   p.v_offset = a.v_offset;

@@ -93,8 +93,14 @@ void copy_pages(const Launch& launch, void* pool, int64_t page_bytes, const Page
 /// Random weights: bf16 mean + deviation * u, u uniform with deviation 1, from (seed, index).
 void fill_random(const Launch& launch, void* w, int64_t count, float mean, float deviation, uint64_t seed);
 
-/// y[t] = round(table[ids[t]] * s).
-void embed(const Launch& launch, void* y, const void* table, const int32_t* ids, int num_tokens, int c, float s);
+/// Rows that are soft tokens: row t is values[rows[t]], rows of C bf16, where rows[t] >= 0. Both null: none is.
+struct SoftRowIndex {
+  const void* values = nullptr;
+  const int32_t* rows = nullptr;
+};
+/// y[t] = round(table[ids[t]] * s), or the soft token as it is.
+void embed(const Launch& launch, void* y, const void* table, const int32_t* ids, int num_tokens, int c, float s,
+           const SoftRowIndex& soft = {});
 
 /// x = round(rms(h) * w). [T, C]
 void rms_norm(const Launch& launch, void* x, const void* h, const void* w, int num_tokens, int c, float eps);
@@ -140,6 +146,9 @@ struct AttentionParams {
   const void* q;
   void* o;
   const AttentionTile* tiles;
+  /// By rows of q: the last position that a row sees, its own or a later one; not descending within a tile. Null: its
+  /// own. All of a tile's keys must have been written.
+  const int32_t* last_keys;
   int num_tiles, splits;
   const void* kv;
   int64_t page_stride, v_offset;

@@ -321,6 +321,7 @@ TEST_F(CudaOps, NormsMatchReference) {
 
 struct AttentionCase {
   int d, heads, kv_heads, window, position, tokens, columns, splits;
+  int block = 0;  ///< every second run of so many positions is an image whose tokens see each other
 };
 
 TEST_F(CudaOps, AttentionMatchesReference) {
@@ -337,7 +338,12 @@ TEST_F(CudaOps, AttentionMatchesReference) {
                         {256, 16, 8, 64, 31, 65, 64, 1},
                         {512, 8, 1, 0, 5, 90, 32, 1},
                         {512, 16, 1, 0, 130, 40, 32, 3},
-                        {512, 16, 2, 0, 0, 33, 32, 1}}) {
+                        {512, 16, 2, 0, 0, 33, 32, 1},
+                        {256, 8, 1, 64, 0, 150, 64, 1, 20},
+                        {256, 8, 1, 64, 100, 77, 64, 2, 50},
+                        {256, 16, 8, 512, 300, 400, 64, 3, 140},
+                        {256, 16, 8, 64, 31, 300, 64, 1, 100},
+                        {256, 8, 2, 1024, 0, 1200, 64, 4, 1120}}) {
     const int length = s.position + s.tokens, pages = (length + 63) / 64, group = s.heads / s.kv_heads;
     const int64_t page_elements = int64_t{2} * s.kv_heads * 64 * s.d;
     const auto q = random(static_cast<size_t>(s.tokens) * s.heads * s.d, 0.1f);
@@ -347,10 +353,14 @@ TEST_F(CudaOps, AttentionMatchesReference) {
     // The reference.
     ops::KvStore store{reinterpret_cast<uint16_t*>(kv.data()), page_elements, int64_t{s.kv_heads} * 64 * s.d,
                        s.kv_heads, s.d};
-    std::vector<int32_t> positions, indptr{0, s.tokens};
-    for (int i = 0; i < s.tokens; ++i) positions.push_back(s.position + i);
+    std::vector<int32_t> positions, last_keys, indptr{0, s.tokens};
+    for (int i = s.position; i < length; ++i) {
+      positions.push_back(i);
+      const bool text = s.block == 0 || i / s.block % 2 == (s.block > s.tokens / 2 ? 1 : 0);
+      last_keys.push_back(text ? i : std::min(i / s.block * s.block + s.block, length) - 1);
+    }
     const int32_t* tables[] = {table.data()};
-    const ops::AttentionBatch batch{indptr, positions, tables, 64};
+    const ops::AttentionBatch batch{indptr, positions, tables, 64, last_keys};
     Values want(q.size());
     ops::ref::attention(ctx_, view(want, s.tokens, s.heads * s.d), view(q, s.tokens, s.heads * s.d), store, batch,
                         s.window);
@@ -359,7 +369,7 @@ TEST_F(CudaOps, AttentionMatchesReference) {
     const int per = s.columns / group;
     for (int at = 0; at < s.tokens; at += per) tiles.push_back({0, at, std::min(per, s.tokens - at), s.position + at});
     tiles.push_back({0, 0, 0, 0});
-    const auto dq = upload(q), dkv = upload(kv), dtable = upload(table);
+    const auto dq = upload(q), dkv = upload(kv), dtable = upload(table), dlast = upload(last_keys);
     const auto dtiles = upload(tiles);
     const auto d_o = poisoned(2 * static_cast<int64_t>(want.size()));
     const int num = static_cast<int>(tiles.size());
@@ -370,6 +380,7 @@ TEST_F(CudaOps, AttentionMatchesReference) {
     p.q = dq.data();
     p.o = d_o.data();
     p.tiles = dtiles.as<AttentionTile>();
+    p.last_keys = s.block > 0 ? dlast.as<int32_t>() : nullptr;
     p.num_tiles = num;
     p.splits = s.splits;
     p.kv = dkv.data();
@@ -389,7 +400,7 @@ TEST_F(CudaOps, AttentionMatchesReference) {
       attention(launch_, p);
       expect_close(download<Bf16>(d_o, want.size()), want, 8e-3,
                    str_cat("attention D ", s.d, " heads ", s.heads, "/", s.kv_heads, " window ", s.window, " at ",
-                           s.position, " T ", s.tokens, " splits ", s.splits));
+                           s.position, " T ", s.tokens, " splits ", s.splits, " block ", s.block));
     }
   }
 }
@@ -673,6 +684,23 @@ TEST_F(CudaOps, SoftcapAndArgmaxMatchReference) {
     EXPECT_EQ(ids[static_cast<size_t>(r)], expected);
   }
   EXPECT_EQ(ids[0], 100);
+}
+
+TEST_F(CudaOps, EmbeddingsAndSoftTokens) {
+  const int t = 5, c = 72, vocab = 9;
+  const auto table = random(static_cast<size_t>(vocab) * c), values = random(static_cast<size_t>(4) * c);
+  const std::vector<int32_t> ids{3, 0, 8, 0, 1}, rows{-1, 2, -1, 0, -1};
+  const auto dt = upload(table), dv = upload(values), di = upload(ids), dr = upload(rows);
+  Values want(static_cast<size_t>(t) * c);
+  ops::ref::embed(ctx_, view(want, t, c), view(table, vocab, c), ids, 7.5f);
+  const auto y = poisoned(int64_t{2} * t * c);
+  embed(launch_, y.data(), dt.data(), di.as<int32_t>(), t, c, 7.5f);
+  EXPECT_EQ(download<Bf16>(y, want.size()), want);
+  for (int i = 0; i < t; ++i)
+    if (rows[static_cast<size_t>(i)] >= 0)
+      std::copy_n(values.begin() + rows[static_cast<size_t>(i)] * c, c, want.begin() + i * c);
+  embed(launch_, y.data(), dt.data(), di.as<int32_t>(), t, c, 7.5f, {dv.data(), dr.as<int32_t>()});
+  EXPECT_EQ(download<Bf16>(y, want.size()), want);
 }
 
 TEST_F(CudaOps, PerLayerEmbeddings) {

@@ -21,11 +21,16 @@ namespace {
 __host__ __device__ const bf16* in(const void* p) { return static_cast<const bf16*>(p); }
 __host__ __device__ bf16* out(void* p) { return static_cast<bf16*>(p); }
 
-__global__ void __launch_bounds__(256) embed_kernel(bf16* y, const bf16* table, const int32_t* ids, int c, float s) {
+__global__ void __launch_bounds__(256)
+    embed_kernel(bf16* y, const bf16* table, const int32_t* ids, int c, float s, SoftRowIndex soft) {
   pdl_trigger();
   pdl_wait();
   const int64_t t = blockIdx.x;
   const bf16* row = table + static_cast<int64_t>(ids[t]) * c;
+  if (soft.rows && soft.rows[t] >= 0) {
+    row = in(soft.values) + static_cast<int64_t>(soft.rows[t]) * c;
+    s = 1.0f;
+  }
   for (int at = 8 * threadIdx.x; at < c; at += 8 * blockDim.x) {
     Vec8 v = load8(row + at);
 #pragma unroll
@@ -422,9 +427,10 @@ void for_row(int c, F launch) {
 
 }  // namespace
 
-void embed(const Launch& launch, void* y, const void* table, const int32_t* ids, int num_tokens, int c, float s) {
+void embed(const Launch& launch, void* y, const void* table, const int32_t* ids, int num_tokens, int c, float s,
+           const SoftRowIndex& soft) {
   check_row(c);
-  launch_kernel(launch, embed_kernel, dim3(num_tokens), dim3(256), 0, out(y), in(table), ids, c, s);
+  launch_kernel(launch, embed_kernel, dim3(num_tokens), dim3(256), 0, out(y), in(table), ids, c, s, soft);
 }
 
 void rms_norm(const Launch& launch, void* x, const void* h, const void* w, int num_tokens, int c, float eps) {
