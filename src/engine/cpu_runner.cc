@@ -171,7 +171,7 @@ struct CpuRunner::Impl {
   bool blocks = false;  // some last key is not the row's own
   std::vector<const int32_t*> full_tables, sliding_tables;
   std::vector<LogitRow> row_uses;  // beside logit_rows
-  std::vector<SequenceSampler*> mask_samplers;
+  std::vector<NextMask*> next_masks;
   MaskWorker masks;
   std::vector<size_t> first_entries;  // per slice, in the result
 
@@ -203,7 +203,7 @@ void CpuRunner::Impl::reserve_batch() {
   full_tables.reserve(max_tokens);
   sliding_tables.reserve(max_tokens);
   row_uses.reserve(max_tokens);
-  mask_samplers.reserve(static_cast<size_t>(info.max_slots));
+  next_masks.reserve(static_cast<size_t>(info.max_slots));
   first_entries.reserve(max_tokens);
 }
 
@@ -244,12 +244,12 @@ StepResult CpuRunner::Impl::run(const Step& step) {
 
 /// Which tokens may come next is known before the logits are.
 void CpuRunner::Impl::start_masks(const Step& step) {
-  mask_samplers.clear();
+  next_masks.clear();
   for (const LogitRow& row : row_uses)
     if (row.sampled)
       for (const int slot : step.slices[static_cast<size_t>(row.slice)].sample_slots)
-        mask_samplers.push_back(&*slot_at(slot).sampler);
-  masks.start(mask_samplers);
+        if (NextMask* mask = slot_at(slot).sampler->next_mask()) next_masks.push_back(mask);
+  masks.start(next_masks);
 }
 
 void CpuRunner::Impl::prepare(const Step& step) {

@@ -94,6 +94,9 @@ class CudaRunnerImpl final : public CudaRunner {
       int sample;    ///< its number in the step
     };
     std::vector<DeviceToken> device_tokens;
+    std::vector<CudaSampler::Draw> masked;  ///< still to be sampled: their masks depend on the step before
+    bool logprobs = false;                  ///< some device-sampled slot wants them
+    int num_samples = 0;
   };
   /// Slices of a step turned into rows.
   struct Rows {
@@ -139,6 +142,7 @@ class CudaRunnerImpl final : public CudaRunner {
   std::vector<PositionLogprobs> prompt_logprobs(const Slice& slice, std::vector<cuda::TableUpdate>& updates,
                                                 int staging);
   std::span<const float> host_logits(int row);
+  void complete(InFlight& flight);
   void wait_staging(int staging);
 
   CudaRunnerOptions options_;
@@ -590,7 +594,7 @@ void CudaRunnerImpl::launch(Step step) {
   Rows rows;
   struct HostSample {
     size_t entry;
-    int logits_row, slot, position;
+    CudaSampler::Draw draw;
   };
   std::vector<HostSample> host_samples;
   struct LastPromptRow {
@@ -637,13 +641,14 @@ void CudaRunnerImpl::launch(Step step) {
       if (target != slice.slot) t.length = s.length;
       const size_t entry = flight.result.slots.size();
       flight.result.slots.push_back(SlotResult{target, {}, {}, {}, {}});
-      const int sample = static_cast<int>(rows.sample_rows.size());
+      const CudaSampler::Draw draw{target, logits_row, static_cast<int>(rows.sample_rows.size()), s.length};
       const CudaSampler::Place place = sampler_.place(target);
       if (place == CudaSampler::Place::kHost)
-        host_samples.push_back({entry, logits_row, target, s.length});
+        host_samples.push_back({entry, draw});
       else
-        flight.device_tokens.push_back({entry, sample});
-      if (place == CudaSampler::Place::kDevice) sampler_.add(rows.device, target, logits_row, sample, s.length);
+        flight.device_tokens.push_back({entry, draw.sample});
+      if (place == CudaSampler::Place::kDevice) sampler_.add(rows.device, draw);
+      if (place == CudaSampler::Place::kMasked) flight.masked.push_back(draw);
       rows.sample_rows.push_back(logits_row);
       rows.sample_slots.push_back(target);
     }
@@ -665,24 +670,36 @@ void CudaRunnerImpl::launch(Step step) {
                               sampler_.spec(row.slot).logprobs, 1.0f, sampler_scratch_));
       }
       for (const auto& sample : host_samples) {
-        SequenceSampler& host = sampler_.host(sample.slot);
+        SequenceSampler& host = sampler_.host(sample.draw.slot);
         SlotResult& result = flight.result.slots[sample.entry];
-        host_logits(sample.logits_row);
+        host_logits(sample.draw.logits_row);
         PositionLogprobs* const logprobs = host.spec().logprobs.enabled ? &result.logprobs.emplace_back() : nullptr;
-        const TokenId token = host.sample(logits_f32_, sample.position, sampler_scratch_, logprobs);
+        const TokenId token = host.sample(logits_f32_, sample.draw.position, sampler_scratch_, logprobs);
         result.tokens.push_back(token);
         result.failure = host.failure();
-        auto* pinned = host_tokens_.as<int32_t>() + sample.slot;
+        auto* pinned = host_tokens_.as<int32_t>() + sample.draw.slot;
         *pinned = token;
-        stream_.copy_to_device(last_token_.as<int32_t>() + sample.slot, pinned, 4);
+        stream_.copy_to_device(last_token_.as<int32_t>() + sample.draw.slot, pinned, 4);
       }
       stream_.synchronize();
     }
-    if (!flight.device_tokens.empty())
-      sampler_.send(stream_, rows.device, staging, static_cast<int>(rows.sample_rows.size()));
+    flight.logprobs = rows.device.logprobs;
+    flight.num_samples = static_cast<int>(rows.sample_rows.size());
   }
-  staging_done_[staging].record(stream_);
+  // Masks wait for the tokens of the step before, which take() reads.
+  if (flight.masked.empty() || in_flight_.empty()) complete(flight);
   in_flight_.push_back(std::move(flight));
+}
+
+/// The end of a launch: what is sampled with masks, and the way of the results to the host.
+void CudaRunnerImpl::complete(InFlight& flight) {
+  if (!flight.masked.empty()) {
+    flight.logprobs |=
+        sampler_.sample_masked(make_launch(), stream_, flight.masked, model_->logits(), last_token_.as<int32_t>());
+    flight.masked.clear();
+  }
+  if (!flight.device_tokens.empty()) sampler_.send(stream_, flight.logprobs, flight.staging, flight.num_samples);
+  staging_done_[flight.staging].record(stream_);
 }
 
 Result<StepResult> CudaRunnerImpl::take() {
@@ -693,6 +710,7 @@ Result<StepResult> CudaRunnerImpl::take() {
   if (const Error* failure = cuda::device_failure()) return *failure;
   for (const auto& token : flight.device_tokens)
     sampler_.read(flight.staging, token.sample, flight.result.slots[token.entry]);
+  if (!in_flight_.empty() && !in_flight_.front().masked.empty()) complete(in_flight_.front());
   return std::move(flight.result);
 }
 

@@ -20,6 +20,8 @@
 #include "model/text/cuda_testing.h"
 #include "model/text/text_model_testing.h"
 #include "ops/cuda/cuda_ops.h"
+#include "sampling/constraint_testing.h"
+#include "sampling/token_mask.h"
 #include "tensor/cuda/device.h"
 #include "tensor/cuda/gpu_info.h"
 
@@ -439,9 +441,16 @@ TEST_P(CudaRunnerTest, ForksContinueFromOnePrompt) {
 }
 
 /// What the device samples, with graphs and without, is what the host's sampler makes of the same logits. Greedy, chat
-/// parameters, every penalty after a preemption, early bans, biases, min-p; with log-probabilities and without.
+/// parameters, every penalty after a preemption, early bans, biases, min-p; with log-probabilities and without; and
+/// answers of a form beside them: greedy, sampled, with penalties, resumed after a preemption.
 TEST_P(CudaRunnerTest, TheDeviceSamplesWhatTheHostSamples) {
-  constexpr int kSlots = 8, kCount = 40;
+  constexpr int kSlots = 12, kFirstBound = 8, kCount = 40;
+  const auto plan = testing::runs_of_letters_and_digits(config_.text.vocab_size);
+  const auto token_of = [](char c) {
+    TokenId t = 0;
+    while (testing::letter_or_digit(t) != c) ++t;
+    return t;
+  };
   const auto opened = [&](int slot) {
     SlotOpen o = open(slot, prompt(20 + slot, static_cast<uint32_t>(slot)), slot % 2 == 0 ? 0 : 7);
     SamplingParams& p = o.sampler.params;
@@ -453,6 +462,11 @@ TEST_P(CudaRunnerTest, TheDeviceSamplesWhatTheHostSamples) {
     if (slot == 5) p.logit_bias = {{3, 2.5f}, {1, 30.0f}}, o.sampler.suppressed_token_ids = {2, 7};
     if (slot == 6) p.min_new_tokens = 20, p.logit_bias = {{5, 40.0f}}, o.sampler.end_token_ids = {5, 6};
     if (slot == 7) p.min_p = 0.05f, o.sampler.logprobs.token_ids = {0, 11};
+    if (slot >= kFirstBound) p.constraint = plan, o.sampler.end_token_ids = {1};
+    if (slot == 8) p.temperature = 0;
+    if (slot == 10) p.frequency_penalty = 0.4f, p.min_new_tokens = 30;
+    if (slot == 11)
+      for (const char c : {'b', 'c', 'd', '7'}) o.generated.push_back(token_of(c));
     return o;
   };
   const auto generate_all = [&](bool on_host, bool graphs) {
@@ -497,6 +511,17 @@ TEST_P(CudaRunnerTest, TheDeviceSamplesWhatTheHostSamples) {
       for (size_t t = 0; t < got.top.size(); ++t) EXPECT_EQ(got.top[t].token, want.top[t].token);
       ASSERT_EQ(got.ids.size(), want.ids.size());
       for (size_t t = 0; t < got.ids.size(); ++t) EXPECT_NEAR(got.ids[t].logprob, want.ids[t].logprob, 1e-3f);
+    }
+  }
+  for (size_t slot = kFirstBound; slot < kSlots; ++slot) {
+    TokenConstraint form(plan, std::vector<TokenId>{1}, 0, config_.text.vocab_size,
+                         opened(static_cast<int>(slot)).generated);
+    std::vector<uint32_t> mask(static_cast<size_t>(num_mask_words(config_.text.vocab_size)));
+    for (const TokenId token : device[slot].tokens) {
+      ASSERT_TRUE(form.fill_mask(mask));
+      ASSERT_TRUE(mask_has(mask, token)) << "slot " << slot;
+      form.accept(token);
+      if (token == 1) break;
     }
   }
   const auto early = device[6].tokens.begin() + 20;

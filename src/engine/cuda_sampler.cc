@@ -28,7 +28,8 @@ void sort_by_token(std::vector<cuda::TokenBias>& biases) {
 
 int64_t CudaSampler::device_bytes(int max_slots, int vocab_size) {
   const int64_t slot = int64_t{2} * vocab_size + int64_t{2} * cuda::kMaxSampleBiases * sizeof(cuda::TokenBias) +
-                       4 * cuda::kMaxSampleIds + 4 + sizeof(cuda::SampleResult);
+                       4 * cuda::kMaxSampleIds + 4 + sizeof(cuda::SampleResult) + 4 * num_mask_words(vocab_size) +
+                       sizeof(cuda::SampleRow);
   return slot * max_slots + cuda::sample_scratch_bytes(max_slots);
 }
 
@@ -49,6 +50,12 @@ Result<void> CudaSampler::init(int max_slots, int vocab_size, std::span<const To
     CARAT_TRY(tokens_staging_[i], cuda::PinnedBuffer::allocate(tokens_.size()));
     CARAT_TRY(results_staging_[i], cuda::PinnedBuffer::allocate(results_.size()));
   }
+  CARAT_TRY(masks_, cuda::DeviceBuffer::allocate(4 * slots * mask_words()));
+  CARAT_TRY(host_masks_, cuda::PinnedBuffer::allocate(masks_.size()));
+  CARAT_TRY(rows_, cuda::DeviceBuffer::allocate(slots * static_cast<int64_t>(sizeof(cuda::SampleRow))));
+  CARAT_TRY(host_rows_, cuda::PinnedBuffer::allocate(rows_.size()));
+  CARAT_TRY(mask_stream_, cuda::Stream::create());
+  CARAT_TRY(masks_there_, cuda::Event::create());
   stream.fill(scratch_.data(), 0, scratch_.size());
   return {};
 }
@@ -60,16 +67,16 @@ cuda::TokenBias* CudaSampler::biases(int slot, bool early) const {
 CudaSampler::Place CudaSampler::choose_place(const Slot& s) const {
   const LogprobParams& logprobs = s.spec.logprobs;
   const SamplingParams& p = s.spec.params;
-  if (p.constraint) return Place::kHost;  // a mask depends on the token before it
-  if (greedy(p) && !penalised(p) && s.num_early_biases == 0 && !logprobs.enabled) return Place::kArgmax;
+  if (!p.constraint && greedy(p) && !penalised(p) && s.num_early_biases == 0 && !logprobs.enabled)
+    return Place::kArgmax;
   const bool described = !logprobs.enabled || (logprobs.num_top <= cuda::kMaxSampleTop &&
                                                static_cast<int>(logprobs.token_ids.size()) <= cuda::kMaxSampleIds);
   const bool fits = described && s.num_early_biases <= cuda::kMaxSampleBiases && vocab_size_ <= cuda::kMaxSampleVocab;
-  return fits ? Place::kDevice : Place::kHost;
+  return !fits ? Place::kHost : p.constraint ? Place::kMasked : Place::kDevice;
 }
 
 void CudaSampler::open(const SlotOpen& open, const cuda::Stream& stream) {
-  Slot& s = slots_[static_cast<size_t>(open.slot)];
+  Slot& s = at(open.slot);
   s = Slot{};
   s.spec = open.sampler;
   s.num_generated = static_cast<int>(open.generated.size());
@@ -87,7 +94,10 @@ void CudaSampler::open(const SlotOpen& open, const cuda::Stream& stream) {
   s.num_early_biases = static_cast<int>(early.size());
   s.place = choose_place(s);
   if (s.place == Place::kHost) s.host.emplace(s.spec, vocab_size_, open.generated);
-  if (s.place != Place::kDevice) return;
+  if (s.place == Place::kHost || s.place == Place::kArgmax) return;
+  if (s.place == Place::kMasked)
+    s.mask.emplace(TokenConstraint(p.constraint, s.spec.end_token_ids, p.min_new_tokens, vocab_size_, open.generated),
+                   std::span(host_masks_.as<uint32_t>() + open.slot * mask_words(), static_cast<size_t>(mask_words())));
 
   sort_by_token(list);
   sort_by_token(early);
@@ -105,16 +115,16 @@ void CudaSampler::open(const SlotOpen& open, const cuda::Stream& stream) {
   send_list(stream, counts(open.slot), counted);
 }
 
-void CudaSampler::add(CudaSampleRows& step, int slot, int logits_row, int sample, int position) {
-  Slot& s = slots_[static_cast<size_t>(slot)];
+cuda::SampleRow CudaSampler::row(const Draw& draw, bool masked) {
+  Slot& s = at(draw.slot);
   const SamplingParams& p = s.spec.params;
-  const bool early = s.num_generated < p.min_new_tokens;
+  const bool early = s.num_generated < p.min_new_tokens && !masked;  // masks see to it themselves
   cuda::SampleRow r{};
-  r.logits_row = logits_row;
-  r.slot = slot;
-  r.sample = sample;
+  r.logits_row = draw.logits_row;
+  r.slot = draw.slot;
+  r.sample = draw.sample;
   r.greedy = greedy(p);
-  r.u = uniform_at(s.spec.seed, position);
+  r.u = uniform_at(s.spec.seed, draw.position);
   r.inverse_temperature = p.temperature < 1e-6f ? 1.0f : 1.0f / p.temperature;
   r.top_k = std::max(p.top_k, 0);
   r.top_p = p.top_p;
@@ -122,16 +132,21 @@ void CudaSampler::add(CudaSampleRows& step, int slot, int logits_row, int sample
   r.frequency_penalty = p.frequency_penalty;
   r.presence_penalty = p.presence_penalty;
   r.repetition_penalty = p.repetition_penalty;
-  r.counts = penalised(p) ? counts(slot) : nullptr;
-  r.biases = biases(slot, early);
+  r.counts = penalised(p) ? counts(draw.slot) : nullptr;
+  r.biases = biases(draw.slot, early);
   r.num_biases = early ? s.num_early_biases : s.num_biases;
+  r.mask = masked ? masks_.as<uint32_t>() + draw.slot * mask_words() : nullptr;
   r.logprobs = s.spec.logprobs.enabled;
   r.num_top = s.spec.logprobs.num_top;
-  r.ids = ids(slot);
+  r.ids = ids(draw.slot);
   r.num_ids = static_cast<int32_t>(s.spec.logprobs.token_ids.size());
-  step.rows.push_back(r);
-  step.logprobs |= s.spec.logprobs.enabled;
   ++s.num_generated;
+  return r;
+}
+
+void CudaSampler::add(CudaSampleRows& step, const Draw& draw) {
+  step.rows.push_back(row(draw, false));
+  step.logprobs |= spec(draw.slot).logprobs.enabled;
 }
 
 void CudaSampler::sample(const cuda::Launch& launch, const CudaSampleRows& step, const cuda::SampleRow* rows,
@@ -142,15 +157,50 @@ void CudaSampler::sample(const cuda::Launch& launch, const CudaSampleRows& step,
                results_.as<cuda::SampleResult>(), scratch_.data());
 }
 
-void CudaSampler::send(const cuda::Stream& stream, const CudaSampleRows& step, int which, int num_samples) {
+bool CudaSampler::sample_masked(const cuda::Launch& launch, const cuda::Stream& stream, std::span<const Draw> draws,
+                                const void* logits, int32_t* last_token) {
+  next_masks_.clear();
+  for (const Draw& draw : draws) next_masks_.push_back(&*at(draw.slot).mask);
+  mask_worker_.start(next_masks_);
+  mask_worker_.finish();
+  auto* const rows = host_rows_.as<cuda::SampleRow>();
+  int first = std::numeric_limits<int>::max(), end = 0;  // slots with a mask
+  bool logprobs = false;
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const bool masked = !next_masks_[i]->mask().empty();
+    rows[i] = row(draws[i], masked);
+    logprobs |= spec(draws[i].slot).logprobs.enabled;
+    if (!masked) continue;
+    first = std::min(first, draws[i].slot);
+    end = std::max(end, draws[i].slot + 1);
+  }
+  mask_stream_.copy_to_device(rows_.data(), rows, static_cast<int64_t>(draws.size() * sizeof(cuda::SampleRow)));
+  if (first < end)
+    mask_stream_.copy_to_device(masks_.as<uint32_t>() + first * mask_words(),
+                                host_masks_.as<uint32_t>() + first * mask_words(), 4 * (end - first) * mask_words());
+  masks_there_.record(mask_stream_);
+  stream.wait(masks_there_);
+  cuda::Launch plain = launch;
+  plain.dependent = false;
+  cuda::sample(plain, rows_.as<cuda::SampleRow>(), static_cast<int>(draws.size()), logits, vocab_size_, last_token,
+               tokens(), results_.as<cuda::SampleResult>(), scratch_.data());
+  return logprobs;
+}
+
+void CudaSampler::send(const cuda::Stream& stream, bool logprobs, int which, int num_samples) {
   stream.copy_to_host(tokens_staging_[which].data(), tokens_.data(), int64_t{4} * num_samples);
-  if (step.logprobs)
+  if (logprobs)
     stream.copy_to_host(results_staging_[which].data(), results_.data(),
                         static_cast<int64_t>(sizeof(cuda::SampleResult)) * num_samples);
 }
 
-void CudaSampler::read(int which, int sample, SlotResult& result) const {
-  result.tokens.push_back(tokens_staging_[which].as<int32_t>()[sample]);
+void CudaSampler::read(int which, int sample, SlotResult& result) {
+  const TokenId token = tokens_staging_[which].as<int32_t>()[sample];
+  result.tokens.push_back(token);
+  if (auto& mask = at(result.slot).mask) {
+    mask->accept(token);
+    result.failure = mask->failure();
+  }
   const LogprobParams& wanted = spec(result.slot).logprobs;
   if (!wanted.enabled) return;
   const cuda::SampleResult& r = results_staging_[which].as<cuda::SampleResult>()[sample];

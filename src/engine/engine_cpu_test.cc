@@ -10,7 +10,7 @@
 #include "engine/engine.h"
 #include "model/media_encoder_testing.h"
 #include "model/text/text_model_testing.h"
-#include "sampling/constraint.h"
+#include "sampling/constraint_testing.h"
 #include "sampling/grammar/grammar_compiler.h"
 #include "sampling/token_mask.h"
 
@@ -109,17 +109,6 @@ class EngineCpuTest : public ::testing::TestWithParam<Setting> {
     return out;
   }
 
-  /// Answers of runs of letters and digits in turn; each token of the vocabulary is one of them.
-  std::shared_ptr<const ConstraintPlan> runs_of_letters_and_digits() const {
-    GrammarVocabulary vocabulary;
-    for (int t = 0; t < config_.text.vocab_size; ++t)
-      vocabulary.pieces.emplace_back(1, t % 3 == 0 ? static_cast<char>('0' + t % 10) : static_cast<char>('a' + t % 26));
-    GrammarCompiler compiler(std::move(vocabulary), {.timeout = std::chrono::minutes(5)});
-    auto plan = std::make_shared<ConstraintPlan>();
-    plan->answer = compiler.compile_now({GrammarSource::Kind::kRegex, "([a-m]{3}[0-9]{1,2}[n-z][0-4])+"}).value();
-    return plan;
-  }
-
   ModelConfig config_;
   std::shared_ptr<const TextWeights> weights_;
 };
@@ -163,7 +152,7 @@ TEST_P(EngineCpuTest, PreemptedRequestsGoOnWhereTheyWere) {
 
 TEST_P(EngineCpuTest, ConstrainedAndFreeRequestsSideBySide) {
   const auto e = engine();
-  const auto plan = runs_of_letters_and_digits();
+  const auto plan = testing::runs_of_letters_and_digits(config_.text.vocab_size);
   std::vector<Request> requests;
   for (int i = 0; i < 6; ++i) {
     requests.push_back(ask(str_cat("r", i), prompt(30 + i, 400 + static_cast<uint32_t>(i)), 150));

@@ -474,8 +474,8 @@ TEST(ConstrainedSampler, MasksThatAreReadyGiveTheSameTokens) {
     SamplerScratch scratch;
     for (int i = 0; i < 30; ++i) {
       std::vector<float> row = logits_at(seed, i), copy = row;
-      eager.prepare_mask();
-      eager.prepare_mask();
+      eager.next_mask()->prepare();
+      eager.next_mask()->prepare();
       ASSERT_EQ(eager.sample(row, i, scratch), lazy.sample(copy, i, scratch));
     }
   }

@@ -1,6 +1,7 @@
 #pragma once
 // A vocabulary of single characters with Gemma's markers, for tests of constraints.
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -50,5 +51,19 @@ struct SmallVocabulary {
     return out;
   }
 };
+
+/// The character that token t of the next function's vocabulary is.
+inline char letter_or_digit(TokenId t) {
+  return t % 3 == 0 ? static_cast<char>('0' + t % 10) : static_cast<char>('a' + t % 26);
+}
+/// Answers of runs of letters and digits in turn, over a vocabulary of any size; each of its tokens is one of them.
+inline std::shared_ptr<const ConstraintPlan> runs_of_letters_and_digits(int vocab_size) {
+  GrammarVocabulary vocabulary;
+  for (TokenId t = 0; t < vocab_size; ++t) vocabulary.pieces.emplace_back(1, letter_or_digit(t));
+  GrammarCompiler compiler(std::move(vocabulary), {.timeout = std::chrono::minutes(5)});
+  auto plan = std::make_shared<ConstraintPlan>();
+  plan->answer = compiler.compile_now({GrammarSource::Kind::kRegex, "([a-m]{3}[0-9]{1,2}[n-z][0-4])+"}).value();
+  return plan;
+}
 
 }  // namespace carat::testing

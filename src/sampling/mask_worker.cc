@@ -15,10 +15,8 @@ MaskWorker::~MaskWorker() {
   thread_.join();
 }
 
-void MaskWorker::start(std::span<SequenceSampler* const> samplers) {
-  work_.clear();
-  for (SequenceSampler* sampler : samplers)
-    if (sampler->constrained()) work_.push_back(sampler);
+void MaskWorker::start(std::span<NextMask* const> masks) {
+  work_.assign(masks.begin(), masks.end());
   next_.store(0, std::memory_order_relaxed);
   if (work_.empty()) return;
   {
@@ -39,7 +37,7 @@ void MaskWorker::drain() {
   while (true) {
     const size_t i = next_.fetch_add(1, std::memory_order_relaxed);
     if (i >= work_.size()) return;
-    work_[i]->prepare_mask();
+    work_[i]->prepare();
   }
 }
 

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "sampling/sampler.h"
+#include "sampling/next_mask.h"
 
 namespace carat {
 
@@ -18,9 +18,8 @@ class MaskWorker {
   MaskWorker();
   ~MaskWorker();
 
-  /// Begins to prepare the masks of `samplers`, which nobody else touches until finish() returns. Those without a
-  /// constraint are passed over; with none to prepare nothing is woken.
-  void start(std::span<SequenceSampler* const> samplers);
+  /// Begins to prepare `masks`, which nobody else touches until finish() returns. With none nothing is woken.
+  void start(std::span<NextMask* const> masks);
   /// Returns when all are prepared; helps with what is left.
   void finish();
 
@@ -28,7 +27,7 @@ class MaskWorker {
   void loop();
   void drain();
 
-  std::vector<SequenceSampler*> work_;
+  std::vector<NextMask*> work_;
   std::atomic<size_t> next_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "sampling/constraint_testing.h"
+#include "sampling/sampler.h"
 
 namespace carat {
 namespace {
@@ -45,8 +46,9 @@ std::vector<float> logits(int row, int position) {
 TEST(MaskWorker, PreparesWhatSamplersWouldMakeThemselves) {
   for (const int count : {0, 1, 2, 37}) {
     std::vector<SequenceSampler> alone = samplers(count), helped = samplers(count);
-    std::vector<SequenceSampler*> all;
-    for (SequenceSampler& sampler : helped) all.push_back(&sampler);
+    std::vector<NextMask*> all;
+    for (SequenceSampler& sampler : helped)
+      if (NextMask* mask = sampler.next_mask()) all.push_back(mask);
     MaskWorker worker;
     SamplerScratch scratch;
     for (int position = 0; position < 20; ++position) {

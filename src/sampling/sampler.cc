@@ -231,13 +231,9 @@ SequenceSampler::SequenceSampler(SamplerSpec spec, int vocab_size, std::span<con
   penalised_ = p.frequency_penalty != 0 || p.presence_penalty != 0 || p.repetition_penalty != 1;
   for (const TokenId token : generated) record(token);
   if (!p.constraint) return;
-  constraint_.emplace(p.constraint, spec_.end_token_ids, p.min_new_tokens, vocab_size, generated);
-  mask_.resize(static_cast<size_t>(num_mask_words(vocab_size)));
-  mask_state_ = Mask::kUnknown;
-}
-
-void SequenceSampler::prepare_mask() {
-  if (mask_state_ == Mask::kUnknown) mask_state_ = constraint_->fill_mask(mask_) ? Mask::kReady : Mask::kNone;
+  mask_memory_.resize(static_cast<size_t>(num_mask_words(vocab_size)));
+  next_mask_.emplace(TokenConstraint(p.constraint, spec_.end_token_ids, p.min_new_tokens, vocab_size, generated),
+                     mask_memory_);
 }
 
 void SequenceSampler::record(TokenId token) {
@@ -245,7 +241,7 @@ void SequenceSampler::record(TokenId token) {
   if (penalised_) ++counts_[token];
 }
 
-void SequenceSampler::adjust(std::span<float> logits) const {
+void SequenceSampler::adjust(std::span<float> logits, std::span<const uint32_t> mask) const {
   const SamplingParams& p = spec_.params;
   for (const auto& [token, count] : counts_) {
     float& x = logits[token];
@@ -258,8 +254,8 @@ void SequenceSampler::adjust(std::span<float> logits) const {
       if (token >= 0 && token < vocab_size_) logits[token] = kBanned;
   };
   ban(spec_.suppressed_token_ids);
-  if (mask_state_ == Mask::kReady)
-    apply_mask(mask_, logits);
+  if (!mask.empty())
+    apply_mask(mask, logits);
   else if (num_generated_ < p.min_new_tokens)
     ban(spec_.end_token_ids);
 }
@@ -320,13 +316,14 @@ TokenId SequenceSampler::draw(std::span<const float> x, int64_t position, float 
 TokenId SequenceSampler::sample(std::span<float> logits, int64_t position, SamplerScratch& scratch,
                                 PositionLogprobs* logprobs) {
   CARAT_DCHECK(static_cast<int>(logits.size()) == vocab_size_, "a row has one logit per token");
-  prepare_mask();
-  adjust(logits);
+  if (next_mask_) next_mask_->prepare();
+  const std::span<const uint32_t> mask = next_mask_ ? next_mask_->mask() : std::span<const uint32_t>();
+  adjust(logits, mask);
   const float best = prepare(logits, scratch);
   const bool usable = std::isfinite(best);
   TokenId token = 0;
-  if (mask_state_ == Mask::kReady && !(best > kBanned))
-    token = mask_first(mask_);
+  if (!mask.empty() && !(best > kBanned))
+    token = mask_first(mask);
   else if (greedy() || !usable)
     token = argmax(logits, scratch.maxima, best);
   else
@@ -338,10 +335,7 @@ TokenId SequenceSampler::sample(std::span<float> logits, int64_t position, Sampl
     *logprobs = describe(logits, token, spec_.logprobs, softmax, total, scratch);
   }
   record(token);
-  if (constraint_) {
-    constraint_->accept(token);
-    mask_state_ = Mask::kUnknown;
-  }
+  if (next_mask_) next_mask_->accept(token);
   return token;
 }
 

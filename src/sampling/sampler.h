@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "sampling/constraint.h"
+#include "sampling/next_mask.h"
 #include "sampling/params.h"
 
 namespace carat {
@@ -46,23 +46,19 @@ class SequenceSampler {
   TokenId sample(std::span<float> logits, int64_t position, SamplerScratch& scratch,
                  PositionLogprobs* logprobs = nullptr);
 
-  /// Computes the mask of the next position, so that sample() finds it ready: while the logits are being computed, on
-  /// any one thread. Without a constraint, or when it has been done already, nothing happens.
-  void prepare_mask();
-  bool constrained() const { return constraint_.has_value(); }
+  /// The mask of the next position, for preparing it while the logits are being computed, on any one thread; sample()
+  /// makes up for what was not done. Null without a constraint.
+  NextMask* next_mask() { return next_mask_ ? &*next_mask_ : nullptr; }
   /// Why the sequence cannot keep its form; to be asked after sample().
-  std::optional<Error> failure() const { return constraint_ ? constraint_->failure() : std::nullopt; }
+  std::optional<Error> failure() const { return next_mask_ ? next_mask_->failure() : std::nullopt; }
 
   const SamplerSpec& spec() const { return spec_; }
   int num_generated() const { return num_generated_; }
   bool greedy() const { return spec_.params.temperature < 1e-6f || spec_.params.top_k == 1; }
 
  private:
-  /// What is known about the mask of the next position.
-  enum class Mask { kUnknown, kNone, kReady };
-
   void record(TokenId token);
-  void adjust(std::span<float> logits) const;
+  void adjust(std::span<float> logits, std::span<const uint32_t> mask) const;
   TokenId draw(std::span<const float> logits, int64_t position, float best, SamplerScratch& scratch) const;
 
   SamplerSpec spec_;
@@ -70,9 +66,8 @@ class SequenceSampler {
   int num_generated_ = 0;
   bool penalised_;
   std::unordered_map<TokenId, int> counts_;  ///< of generated tokens; filled only if a penalty needs it
-  std::optional<TokenConstraint> constraint_;
-  Mask mask_state_ = Mask::kNone;
-  std::vector<uint32_t> mask_;  ///< [ceil(V / 32)] with a constraint
+  std::vector<uint32_t> mask_memory_;        ///< [ceil(V / 32)] with a constraint
+  std::optional<NextMask> next_mask_;
 };
 
 /// Log-probabilities of `token` in the softmax of logits * inverse_temperature, with the best `params.num_top` and

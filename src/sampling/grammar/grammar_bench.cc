@@ -199,7 +199,7 @@ void sample(benchmark::State& state, bool constrained) {
   for (auto _ : state) {
     state.PauseTiming();
     logits = row;
-    sampler.prepare_mask();
+    sampler.next_mask()->prepare();
     state.ResumeTiming();
     benchmark::DoNotOptimize(sampler.sample(logits, position++, scratch));
   }

@@ -83,6 +83,9 @@ Stream::~Stream() {
 }
 
 void Stream::synchronize() const { CARAT_CUDA_CHECK(cudaStreamSynchronize(stream_of(handle_))); }
+void Stream::wait(const Event& event) const {
+  CARAT_CUDA_CHECK(cudaStreamWaitEvent(stream_of(handle_), static_cast<cudaEvent_t>(event.handle_), 0));
+}
 void Stream::copy_to_device(void* device, const void* host, int64_t n) const {
   CARAT_CUDA_CHECK(cudaMemcpyAsync(device, host, static_cast<size_t>(n), cudaMemcpyHostToDevice, stream_of(handle_)));
 }

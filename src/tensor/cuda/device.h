@@ -82,6 +82,8 @@ class PinnedBuffer {
   int64_t size_ = 0;
 };
 
+class Event;
+
 /// An ordered queue of device work. `handle()` is a cudaStream_t.
 class Stream {
  public:
@@ -95,6 +97,8 @@ class Stream {
   ~Stream();
   void* handle() const { return handle_; }
   void synchronize() const;
+  /// What is enqueued from here on begins after `event`, which another stream has recorded.
+  void wait(const Event& event) const;
   void copy_to_device(void* device, const void* host, int64_t size_bytes) const;  ///< asynchronous if `host` is pinned
   /// Rows of `width` bytes that lie one after the other on the host and `pitch` bytes apart on the device.
   void copy_rows_to_device(void* device, int64_t pitch, const void* host, int64_t width, int64_t num_rows) const;
@@ -123,6 +127,7 @@ class Event {
   static float elapsed_ms(const Event& begin, const Event& end);
 
  private:
+  friend class Stream;
   void* handle_ = nullptr;
 };
 
