@@ -471,7 +471,7 @@ TEST_P(CudaRunnerTest, TheDeviceSamplesWhatTheHostSamples) {
   };
   const auto generate_all = [&](bool on_host, bool graphs) {
     std::vector<SlotResult> out(kSlots);
-    const auto r = runner(graphs);
+    const auto r = runner(graphs, true, 512);
     Step step;
     for (int slot = 0; slot < kSlots; ++slot) {
       SlotOpen o = opened(slot);

@@ -27,7 +27,7 @@ class DeviceFault(unittest.TestCase):
             # Streams that would go on for much longer.
             streams = [Stream(server.port) for _ in range(NUM_STREAMS)]
             for stream in streams:
-                self.assertTrue(stream.started.wait(LIMIT_S), "no first token")
+                self.assertTrue(stream.started.wait(LIMIT_S), "no first token; the server said:\n" + "".join(server.log[-8:]))
             fault.touch()
             # This prompt's products meet the fault.
             trigger = Stream(server.port, prompt=[5 + i % 90 for i in range(500)])
