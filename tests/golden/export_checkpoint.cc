@@ -1,22 +1,56 @@
-// Writes a checkpoint with the seeded weights of a configuration, for make_text_golden.py:
+// Writes a checkpoint with the seeded weights of a configuration, for the scripts that store goldens:
 //   carat_golden_export CONFIG_FOLDER OUT_FOLDER SEED
+// The decoder as a model without encoders; beside it the audio encoder's tensors as audio.safetensors, if there is one.
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
+#include <filesystem>
+#include <vector>
 
+#include "tensor/bf16.h"
+#include "weights/audio_weights.h"
+#include "weights/safetensors.h"
 #include "weights/text_weights.h"
+
+namespace carat {
+namespace {
+
+Result<void> write_audio(const std::filesystem::path& path, const ModelConfig& config, uint64_t seed) {
+  CARAT_TRY(const auto seeded, make_dummy_audio_weights(config, seed));
+  AudioWeights weights = *seeded;
+  const MediaSlots slots = audio_slots(weights);
+  std::deque<Bf16> bounds;  // views need addresses that stay
+  std::vector<NamedTensor> tensors;
+  for (const MediaTensor& t : audio_tensors(*config.audio, config.text.hidden_size)) {
+    const MediaSlot& slot = slots.at(t.name);
+    if (auto* const* number = std::get_if<float*>(&slot)) {
+      bounds.emplace_back(**number);
+      tensors.push_back({t.name, ConstTensorView(&bounds.back(), DType::kBf16, {})});
+    } else {
+      tensors.push_back({t.name, *std::get<ConstTensorView*>(slot)});
+    }
+  }
+  return write_safetensors(path, tensors);
+}
+
+Result<void> write_all(const char* config_folder, const char* out_folder, uint64_t seed) {
+  CARAT_TRY(const auto config, load_model_config(config_folder));
+  CARAT_TRY(const auto weights, make_dummy_text_weights(config, seed));
+  CARAT_TRY_VOID(write_checkpoint(out_folder, config, *weights));
+  if (!config.audio) return {};
+  return write_audio(std::filesystem::path(out_folder) / "audio.safetensors", config, seed);
+}
+
+}  // namespace
+}  // namespace carat
 
 int main(int argc, char** argv) {
   if (argc != 4) {
     std::fprintf(stderr, "usage: %s CONFIG_FOLDER OUT_FOLDER SEED\n", argv[0]);
     return 2;
   }
-  const auto run = [&]() -> carat::Result<void> {
-    CARAT_TRY(const auto config, carat::load_model_config(argv[1]));
-    CARAT_TRY(const auto weights, carat::make_dummy_text_weights(config, std::strtoull(argv[3], nullptr, 10)));
-    return carat::write_checkpoint(argv[2], config, *weights);
-  };
-  if (const auto result = run(); !result) {
+  if (const auto result = carat::write_all(argv[1], argv[2], std::strtoull(argv[3], nullptr, 10)); !result) {
     std::fprintf(stderr, "%s\n", result.error().message.c_str());
     return 1;
   }

@@ -2,7 +2,7 @@
 """Stores what Transformers computes for the small seeded models in this folder: MEMBER/golden.safetensors.
 
     ninja -C build/dev carat_golden_export
-    OMP_NUM_THREADS=1 PYTHON tests/golden/make_text_golden.py --export build/dev/tests/golden/carat_golden_export
+    OMP_NUM_THREADS=1 PYTHON tests/golden/make_text_golden.py --export build/dev/bin/carat_golden_export
 
 PYTHON needs torch, safetensors and transformers (5.24.0 made the stored files). Per prompt: .input_ids, .layers (the last
 row of every layer's output, bf16 [L, H]), .logits (of that row, soft-capped, bf16 [V]), .greedy and .margins (greedy tokens
