@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/ref/ref_ops.h"
+#include "tensor/bf16.h"
 
 // Checks of shapes, then the choice of the backend. Nothing is computed here.
 
@@ -83,6 +84,7 @@ void clamp(Context& ctx, TensorView y, ConstTensorView x, float lowest, float hi
   check_bf16(x, x.shape, "clamp x");
   check_bf16(y, x.shape, "clamp y");
   CARAT_CHECK(lowest <= highest, "clamp: the lowest value is not above the highest");
+  CARAT_CHECK(round_to_bf16(lowest) == lowest && round_to_bf16(highest) == highest, "clamp: bounds are bf16 numbers");
   if (ctx.backend == Backend::kRef) return ref::clamp(ctx, y, x, lowest, highest);
   cpu::clamp(ctx, y, x, lowest, highest);
 }

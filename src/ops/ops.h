@@ -32,8 +32,8 @@ void mul(Context& ctx, TensorView y, ConstTensorView a, ConstTensorView b);
 /// y = round(x * s), s an f32 scalar. [T, C]; y may be x.
 void scale(Context& ctx, TensorView y, ConstTensorView x, float s);
 
-/// y = x limited to [lowest, highest], which may be infinite; NaN stays NaN. [T, C]; y may be x. Source: vision.md
-/// section 3, clippable linears.
+/// y = x limited to [lowest, highest], bf16 numbers that may be infinite; NaN stays NaN. [T, C]; y may be x. Source:
+/// vision.md section 3, clippable linears.
 void clamp(Context& ctx, TensorView y, ConstTensorView x, float lowest, float highest);
 /// y = round(x + b): the bias of a linear. x [T, N] f32, the linear's sums; b [N] and y [T, N] bf16.
 void add_bias(Context& ctx, TensorView y, ConstTensorView x, ConstTensorView b);

@@ -40,6 +40,7 @@ enum class Scratch {
   kRope,
   kPool,
   kPages,
+  kPaddedHeads,
   kAudio,
   kCount
 };
