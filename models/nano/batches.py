@@ -53,12 +53,13 @@ def collate(rows: list[Row], names: list[str]) -> dict[str, np.ndarray]:
         for d, s in enumerate(row.samples):
             n = len(s.ids)
             ids[y, x : x + n], doc[y, x : x + n], pos[y, x : x + n] = s.ids, d + 1, np.arange(n)
-            targets = n - s.answer
-            at.append(y * t + x + np.arange(s.answer - 1, n - 1))
-            goal.append(s.ids[s.answer :])
-            weight.append(np.full(targets, targets**-0.5, np.float32))
-            skill.append(np.full(targets, names.index(s.skill)))
-            case.append(np.full(targets, number))
+            for begin, end in s.answers:
+                targets = end - begin
+                at.append(y * t + x + np.arange(begin - 1, end - 1))
+                goal.append(s.ids[begin:end])
+                weight.append(np.full(targets, targets**-0.5, np.float32))
+                skill.append(np.full(targets, names.index(s.skill)))
+                case.append(np.full(targets, number))
             number += 1
             x += n
     out: dict[str, Any] = dict(ids=ids, doc=doc, pos=pos, at=np.concatenate(at), goal=np.concatenate(goal), weight=np.concatenate(weight), skill=np.concatenate(skill), case=np.concatenate(case))

@@ -50,7 +50,7 @@ class Sample:
 
     skill: str
     ids: np.ndarray  # [T] int64
-    answer: int  # where the model's turn begins
+    answers: list[tuple[int, int]]  # [begin, end) of the turns that are taught
     images: list[Image]
     clips: list[np.ndarray]  # [frames, 128] float32
 
@@ -61,10 +61,17 @@ class Encoder:
     def __init__(self, folder: Path, closed_thought: bool = False):
         self.closed_thought = closed_thought
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.opening = self.tokens("<|turn>model\n")
         self.ids = {t: self.tokenizer.token_to_id(t) for t in ("<|image>", "<image|>", "<|image|>", "<|audio>", "<audio|>", "<|audio|>", "<|video|>")}
 
     def tokens(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def turns(self, ids: list[int]) -> list[tuple[int, int]]:
+        """The model's turns, each with its end."""
+        n, end = len(self.opening), self.tokenizer.token_to_id(skills.TURN_END)
+        begins = [k + n for k in range(len(ids) - n) if ids[k : k + n] == self.opening]
+        return [(b, ids.index(end, b) + 1) for b in begins]
 
     def expand(self, media: Any, images: list[Image], clips: list[np.ndarray]) -> list[int]:
         """The ids that stand for one placeholder; what the towers take is appended."""
@@ -95,4 +102,6 @@ class Encoder:
             for token in ids:
                 expanded += self.expand(next(media), images, clips) if token in places else [token]
             ids = expanded
-        return Sample(case.skill, np.array(ids + self.tokens(answer)), len(ids), images, clips)
+        begin = len(ids)
+        ids += self.tokens(answer)
+        return Sample(case.skill, np.array(ids), self.turns(ids) if case.every_turn else [(begin, len(ids))], images, clips)

@@ -6,6 +6,7 @@ is trained on nowhere.
 """
 
 import json
+import math
 import random
 import zlib
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ class Case:
     end: str = TURN_END
     media: list[Any] = field(default_factory=list)  # pictures.Picture, pictures.Film, sounds.Sound in the order of the content parts
     schema: dict[str, Any] | None = None  # JSON Schema of the answer, for the API's response_format
+    every_turn: bool = False  # the model's earlier turns are taught as well as the last one
 
     def visible(self) -> str:
         """The answer without its thought."""
@@ -129,7 +131,7 @@ def compare(r: Rng) -> Case:
         small_word = "smaller" if less == "less" else less
         return ask(r.choice([f"Which is {small_word}, {a} or {b}?", f"Which number is {small_word}: {a} or {b}?"]), f"{min(a, b)} is {small_word} than {max(a, b)}.", key)
     word, truth = (more, a > b) if r.random() < 0.5 else (less, a < b)
-    other = less if word == more else more
+    other = "larger" if word == "smaller" else less if word == more else more  # "smaller" has two opposites: the answer takes one
     return ask(f"Is {a} {word} than {b}?", f"Yes, {a} is {word} than {b}." if truth else f"No, {a} is {other} than {b}.", key)
 
 
@@ -242,13 +244,16 @@ def about(r: Rng, text: str, question: str) -> str:
     return r.choice([f"{text}\n{question}", f"{text} {question}", f"Read this text: {text}\n{question}", f"{text}\nQuestion: {question}", f"{question}\n{text}"])
 
 
+UNSAID = "The text does not say that."
+
+
 def facts(r: Rng) -> Case:
     known = statements(r, r.randint(2, 8))
     text = " ".join(f[0] for f in known)
     if r.random() < 0.12:
         other = statements(r, 1)[0]
         if all(other[1] != f[1] for f in known):
-            return ask(about(r, text, other[1]), "The text does not say that.", "facts " + text + other[1])
+            return ask(about(r, text, other[1]), UNSAID, "facts " + text + other[1])
     fact = r.choice(known)
     return ask(about(r, text, fact[1]), fact[2], "facts " + text + fact[1])
 
@@ -283,6 +288,33 @@ def needle_8(r: Rng) -> Case:
 
 def needle_any(r: Rng) -> Case:
     return needle(r, 30, 900)
+
+
+def many_needles(r: Rng, target: int, questions: int, unsaid: float) -> Case:
+    """One text of about `target` tokens and many questions about it, each of them a lesson: most of what a needle case costs is its text."""
+    known, length = [], 0
+    for fact in statements(r, target // 6 + 2):
+        known.append(fact)
+        length += rough_length(fact[0])
+        if length >= target:
+            break
+    text, said = " ".join(f[0] for f in known), {f[1] for f in known}
+    messages: list[Message] = []
+    for k, fact in enumerate(r.sample(known, min(questions, len(known)))):
+        answer = ""
+        if r.random() < unsaid and (other := statements(r, 1)[0])[1] not in said:
+            fact, answer = other, UNSAID
+        messages.append({"role": "user", "content": fact[1] if k else about(r, text, fact[1])})
+        messages.append({"role": "assistant", "content": answer or fact[2]})
+    return Case(messages[:-1], messages[-1]["content"], "needles " + text, every_turn=True)
+
+
+def needles(r: Rng) -> Case:
+    return many_needles(r, int(math.exp(r.uniform(math.log(12), math.log(600)))), r.randint(6, 12), 0.12)
+
+
+def needles_long(r: Rng) -> Case:
+    return many_needles(r, r.randint(600, 1800), r.randint(12, 20), 0.03)
 
 
 # ---- turns and instructions --------------------------------------------------------------------------------------
@@ -500,12 +532,16 @@ def plural(n: int, shape: str) -> str:
     return shape if n == 1 else {"cross": "crosses"}.get(shape, shape + "s")
 
 
+def an_item(colour: str, shape: str) -> str:
+    return f"{'An' if colour == 'orange' else 'A'} {colour} {shape}."
+
+
 def image_shape(r: Rng) -> Case:
     p = pictures.one_shape(r)
     shape, colour = p.items[0].shape, p.items[0].colour
-    question, answer = r.choice([("What is in this picture?", f"A {colour} {shape}."), ("Describe the picture.", f"A {colour} {shape}."), ("What do you see?", f"A {colour} {shape}."),
+    question, answer = r.choice([("What is in this picture?", an_item(colour, shape)), ("Describe the picture.", an_item(colour, shape)), ("What do you see?", an_item(colour, shape)),
                                  ("Which shape is this?", f"A {shape}."), ("Which shape do you see?", f"A {shape}.")])
-    return show([p], question, answer.replace("A orange", "An orange"), r)
+    return show([p], question, answer, r)
 
 
 def image_colour(r: Rng) -> Case:
@@ -522,7 +558,7 @@ def image_count(r: Rng) -> Case:
     if len(kinds) == 1 and r.random() < 0.5:
         colour = p.items[0].colour
         if all(i.colour == colour for i in p.items):
-            return show([p], r.choice(["What is in this picture?", "Describe the picture.", "What do you see?"]), f"{sentence(w.NUMBER_WORDS[n])} {colour} {plural(n, shape)}.", r)
+            return show([p], r.choice(["What is in this picture?", "Describe the picture.", "What do you see?"]), an_item(colour, shape) if n == 1 else f"{sentence(w.NUMBER_WORDS[n])} {colour} {plural(n, shape)}.", r)
     return show([p], r.choice([f"How many {plural(2, shape)} are there?", f"How many {plural(2, shape)} do you see?", f"Count the {plural(2, shape)}."]), str(n), r)
 
 
@@ -531,7 +567,7 @@ def image_side(r: Rng) -> Case:
     left, right = sorted(p.items, key=lambda i: i.x)
     side, item = r.choice([("left", left), ("right", right)])
     if r.random() < 0.5:
-        return show([p], r.choice([f"What is on the {side}?", f"Which shape is on the {side}?", f"What do you see on the {side}?"]), f"A {item.colour} {item.shape}.".replace("A orange", "An orange"), r)
+        return show([p], r.choice([f"What is on the {side}?", f"Which shape is on the {side}?", f"What do you see on the {side}?"]), an_item(item.colour, item.shape), r)
     return show([p], r.choice([f"Is the {item.shape} on the left or on the right?", f"On which side is the {item.shape}?"]), f"The {item.shape} is on the {side}.", r)
 
 
@@ -586,19 +622,19 @@ class Skill:
 
 
 SKILLS: dict[str, Skill] = {
-    "greet": Skill(greet, "text", 2), "unknown": Skill(unknown, "text", 1, tested=False),
-    "add": Skill(add, "text", 8), "subtract": Skill(subtract, "text", 8), "compare": Skill(compare, "text", 4),
-    "sort": Skill(sort, "text", 7), "reverse": Skill(reverse, "text", 3), "count": Skill(count, "text", 4), "copy": Skill(copy, "text", 3),
-    "facts": Skill(facts, "text", 5), "needle_2": Skill(needle_2, "needle", 3), "needle_8": Skill(needle_8, "needle", 6, long=True),
-    "needle_any": Skill(needle_any, "needle", 4, tested=False),
-    "memory": Skill(memory, "text", 4), "system": Skill(system, "text", 6),
-    "hard_thinking": Skill(hard_thinking, "thinking", 8), "hard_direct": Skill(hard_direct, "direct", 2), "easy_thinking": Skill(easy_thinking, "text", 2, tested=False),
-    "tool_single": Skill(tool_single, "tools", 7), "tool_parallel": Skill(tool_parallel, "tools", 5), "tool_none": Skill(tool_none, "tools", 4), "tool_result": Skill(tool_result, "tools", 4),
-    "schema": Skill(schema, "text", 4),
-    "image_shape": Skill(image_shape, "image", 4, needs="vision"), "image_colour": Skill(image_colour, "image", 2, needs="vision"), "image_count": Skill(image_count, "image", 6, needs="vision"),
-    "image_side": Skill(image_side, "image", 4, needs="vision"), "image_two": Skill(image_two, "image", 4, needs="vision"), "image_digit": Skill(image_digit, "image", 4, needs="vision"),
-    "audio_beeps": Skill(audio_beeps, "audio", 2, needs="audio"), "audio_pitch": Skill(audio_pitch, "audio", 1, needs="audio"), "audio_digit": Skill(audio_digit, "audio", 3, needs="audio"),
-    "video_motion": Skill(video_motion, "video", 8, long=True, needs="vision"),
+    "greet": Skill(greet, "text", 1), "unknown": Skill(unknown, "text", 1, tested=False),
+    "add": Skill(add, "text", 4), "subtract": Skill(subtract, "text", 8), "compare": Skill(compare, "text", 4),
+    "sort": Skill(sort, "text", 9), "reverse": Skill(reverse, "text", 3), "count": Skill(count, "text", 9), "copy": Skill(copy, "text", 2),
+    "facts": Skill(facts, "text", 6), "needle_2": Skill(needle_2, "needle", 2), "needle_8": Skill(needle_8, "needle", 2, long=True),
+    "needle_any": Skill(needle_any, "needle", 2, tested=False), "needles": Skill(needles, "needle", 12, tested=False), "needles_long": Skill(needles_long, "needle", 10, tested=False, long=True),
+    "memory": Skill(memory, "text", 3), "system": Skill(system, "text", 9),
+    "hard_thinking": Skill(hard_thinking, "thinking", 6), "hard_direct": Skill(hard_direct, "direct", 1), "easy_thinking": Skill(easy_thinking, "text", 2, tested=False),
+    "tool_single": Skill(tool_single, "tools", 10), "tool_parallel": Skill(tool_parallel, "tools", 5), "tool_none": Skill(tool_none, "tools", 8), "tool_result": Skill(tool_result, "tools", 4),
+    "schema": Skill(schema, "text", 2),
+    "image_shape": Skill(image_shape, "image", 2, needs="vision"), "image_colour": Skill(image_colour, "image", 1, needs="vision"), "image_count": Skill(image_count, "image", 6, needs="vision"),
+    "image_side": Skill(image_side, "image", 7, needs="vision"), "image_two": Skill(image_two, "image", 3, needs="vision"), "image_digit": Skill(image_digit, "image", 3, needs="vision"),
+    "audio_beeps": Skill(audio_beeps, "audio", 2, needs="audio"), "audio_pitch": Skill(audio_pitch, "audio", 1, needs="audio"), "audio_digit": Skill(audio_digit, "audio", 2, needs="audio"),
+    "video_motion": Skill(video_motion, "video", 5, long=True, needs="vision"),
 }
 
 

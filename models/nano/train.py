@@ -220,7 +220,7 @@ def main() -> None:
     start = old["step"] if old else 0
     closed = form.text.ple == 0
     packer = batches.Packer(options.tokenizer, names, closed)
-    jobs = [(options.tokenizer, names, closed, n, options.test) for n in names if skills.SKILLS[n].tested]
+    jobs = [(options.tokenizer, names, closed, n, options.test) for n in sorted(names, key=lambda n: not skills.SKILLS[n].long) if skills.SKILLS[n].tested]  # slow ones first
     with multiprocessing.get_context("fork").Pool(options.workers) as pool:
         made = dict(pool.imap_unordered(make_test, jobs))
     tests = {n: made[n] for n in names if n in made}
@@ -245,7 +245,7 @@ def main() -> None:
     say(f"{form.name}: {sum(x.numel() for x in net.state_dict().values()):,} values, {len(names)} skills, {options.workers} workers, "
         f"{torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}, from step {start}")
 
-    limit = options.minutes * 60 - 15  # for the last scores and files
+    limit = options.minutes * 60 - 10  # for the last scores and files
     origin, last_said, last_scored, tokens, step, skipped = time.monotonic(), time.monotonic(), time.monotonic(), 0, start, 0
     by_skill = torch.zeros(2, len(names), device=device)  # sums of loss and numbers of targets since the last report
     for b in stream.open(device):
