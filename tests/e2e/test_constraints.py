@@ -21,7 +21,8 @@ PERSON = {"type": "object", "properties": {
     "name": {"type": "string", "minLength": 1, "maxLength": 8}, "age": {"type": "integer", "minimum": 0, "maximum": 150},
     "kind": {"enum": ["a", "grün", None, 5]}, "size": {"type": "number", "minimum": -1, "maximum": 1},
     "tags": {"type": "array", "items": {"type": "string", "pattern": "^[a-z]{1,3}$"}, "minItems": 1, "maxItems": 2},
-    "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/leaf"}]}, "ok": {"type": "boolean"}},
+    "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/leaf"}]}, "ok": {"type": "boolean"},
+    "note": {"type": "string", "minLength": 3, "maxLength": 90}, "born": {"type": "string", "format": "date"}},
     "required": ["name", "age", "kind", "tags", "next"], "additionalProperties": False,
     "$defs": {"leaf": {"type": "object", "properties": {"Größe": {"const": [1, {"x": "y"}]}}, "required": ["Größe"], "additionalProperties": False}}}
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": PERSON}}
@@ -248,7 +249,7 @@ class Constraints(unittest.TestCase):
         deep = {"type": "integer"}
         for _ in range(60):
             deep = {"type": "array", "items": deep}
-        slow = lambda i: {"type": "object", "properties": {f"p{i}_{k}": {"type": "string", "maxLength": 8 + k % 9} for k in range(150)}}
+        slow = lambda i: {"type": "object", "properties": {f"p{i}_{k}": {"type": "string", "pattern": "." * (8 + k % 9)} for k in range(150)}}
         huge_tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": {"type": "object", "properties": {
             f"p{k}": {"type": "string", "description": "x" * 200} for k in range(25)}}}} for i in range(1600)]
         stop = threading.Event()

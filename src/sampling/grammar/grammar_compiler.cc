@@ -51,6 +51,7 @@ xgrammar::TokenizerInfo tokenizer_info(const GrammarVocabulary& vocabulary) {
   std::vector<std::string> pieces = vocabulary.pieces;
   for (const auto& mark : {vocabulary.call_close, vocabulary.string_mark})
     if (mark) pieces.at(static_cast<size_t>(*mark)) = kMarkText;
+  pieces.insert(pieces.end(), kMaxTexts, kMarkText);
   return xgrammar::TokenizerInfo(pieces, xgrammar::VocabType::RAW, std::nullopt, std::vector<int32_t>{});
 }
 
@@ -219,6 +220,8 @@ struct GrammarCompiler::Impl {
         metrics(m),
         vocabulary(std::move(v)),
         beginnings(vocabulary.pieces),
+        json_texts(std::make_shared<TextTokens>(vocabulary.pieces, TextStyle::kJson)),
+        call_texts(std::make_shared<TextTokens>(vocabulary.pieces, TextStyle::kPlain)),
         info(tokenizer_info(vocabulary)),
         compiler(info, 1, false) {
     vocab_size = static_cast<int>(vocabulary.pieces.size());
@@ -253,7 +256,7 @@ struct GrammarCompiler::Impl {
   void work(int index);
   void watch();
   Result<GrammarPtr> make(const GrammarSource& source);
-  xgrammar::Grammar parse(const GrammarSource& source);
+  xgrammar::Grammar parse(const GrammarSource& source, CountedTexts& texts);
   Result<void> check(const GrammarSource& source) const;
   void tell(const std::vector<Done>& waiting, const Result<GrammarPtr>& result) {
     if (!result && metrics.aborted) metrics.aborted->add(static_cast<double>(waiting.size()));
@@ -265,6 +268,7 @@ struct GrammarCompiler::Impl {
   GrammarVocabulary vocabulary;  ///< without the pieces
   int vocab_size = 0;
   const TokenBeginnings beginnings;
+  const std::shared_ptr<const TextTokens> json_texts, call_texts;
   const xgrammar::TokenizerInfo info;
   /// Thread-safe. Without its own cache: that prints grammars and reads them again, and changes some on the way.
   xgrammar::GrammarCompiler compiler;
@@ -424,7 +428,7 @@ Result<void> GrammarCompiler::Impl::check(const GrammarSource& source) const {
 }
 
 /// May throw.
-xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source) {
+xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source, CountedTexts& texts) {
   // Tools are declared, not promised: what a grammar cannot say about their arguments is left to the model, as under
   // SGLang all of it is.
   const SchemaLimits limits{options.max_depth, options.max_schema_nodes, source.kind == Kind::kJsonSchema};
@@ -435,7 +439,7 @@ xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source) {
                               ? Json::object({{"type", "object"}})
                               : value_or_throw(parse_json(source.text, {2 * options.max_depth}));
       return xgrammar::GrammarNormalizer::Apply(
-          make_json_grammar(schema, limits, {options.any_whitespace, options.max_whitespace}));
+          make_json_grammar(schema, limits, {options.any_whitespace, options.max_whitespace}, texts));
     }
     case Kind::kRegex:
       return regex_grammar(source.text);
@@ -451,14 +455,15 @@ xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source) {
     case Kind::kCalls:
       return xgrammar::GrammarNormalizer::Apply(
           make_call_grammar(value_or_throw(read_tools(source.text, 2 * options.max_depth)), limits,
-                            *vocabulary.string_mark, *vocabulary.call_close));
+                            *vocabulary.string_mark, *vocabulary.call_close, texts));
   }
   throw std::runtime_error("unknown kind of grammar");
 }
 
 Result<GrammarPtr> GrammarCompiler::Impl::make(const GrammarSource& source) {
   return grammar_try([&]() -> GrammarPtr {
-    const xgrammar::Grammar grammar = parse(source);
+    CountedTexts texts{vocab_size, {}};
+    const xgrammar::Grammar grammar = parse(source, texts);
     const xgrammar::Grammar automatons = xgrammar::GrammarOptimizer::Apply(grammar);
     const int states = automatons->complete_fsm.NumStates();
     if (states > options.max_states)
@@ -467,7 +472,11 @@ Result<GrammarPtr> GrammarCompiler::Impl::make(const GrammarSource& source) {
     if (const int64_t work = CompileWork(automatons, beginnings).comparisons(); work > options.max_work)
       throw std::runtime_error(str_cat("the grammar is too large: its ", states, " states take ", work,
                                        " comparisons with tokens, over the limit of ", options.max_work));
-    auto impl = std::make_unique<Grammar::Impl>(Grammar::Impl{compiler.CompileGrammar(grammar), {}, vocab_size});
+    auto impl = std::make_unique<Grammar::Impl>(Grammar::Impl{compiler.CompileGrammar(grammar),
+                                                              {},
+                                                              vocab_size,
+                                                              std::move(texts.bounds),
+                                                              source.kind == Kind::kCalls ? call_texts : json_texts});
     if (source.kind != Kind::kCalls)
       for (const auto& mark : {vocabulary.call_close, vocabulary.string_mark})
         if (mark) impl->barred.push_back(*mark);

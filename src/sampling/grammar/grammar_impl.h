@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "base/token.h"
+#include "sampling/grammar/counted_text.h"
 #include "sampling/grammar/grammar.h"
 
 namespace carat {
@@ -19,7 +20,13 @@ struct Grammar::Impl {
   /// Tokens that have text for the library's sake only and cannot come in this grammar.
   std::vector<TokenId> barred;
   int vocab_size = 0;
+  /// Token vocab_size + i of `compiled` stands for a text within texts[i], made of `text_tokens`.
+  std::vector<TextBounds> texts;
+  std::shared_ptr<const TextTokens> text_tokens;
 };
+
+/// Kinds of counted texts that one grammar may have: tokens that XGrammar knows beyond the vocabulary.
+inline constexpr int kMaxTexts = 256;
 
 /// The sentence of an exception of XGrammar's, without its time and place.
 std::string grammar_error_text(const std::exception& e);

@@ -41,7 +41,9 @@ bool key_before(const std::string& a, const std::string& b) {
 /// read as infinity.
 class SchemaConverter : public xgrammar::JSONSchemaConverter {
  public:
-  using JSONSchemaConverter::JSONSchemaConverter;
+  template <class... Args>
+  explicit SchemaConverter(CountedTexts& texts, Args&&... args)
+      : JSONSchemaConverter(std::forward<Args>(args)...), texts_(texts) {}
 
  protected:
   int32_t GenerateNumber(const xgrammar::NumberSpec& spec, const std::string& rule_name) override {
@@ -50,11 +52,11 @@ class SchemaConverter : public xgrammar::JSONSchemaConverter {
     return RegexExpression(R"(-?(0|[1-9][0-9]{0,16})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?)", false, true);
   }
 
-  /// A string of bounded length, as one automaton: XGrammar's own repetition of characters asks the whole vocabulary at
-  /// every token (5 to 50 ms).
-  int32_t counted(std::string_view character, const xgrammar::StringSpec& spec) {
-    const std::string most = spec.max_length == -1 ? "" : str_cat(spec.max_length);
-    return automaton(str_cat(character, "{", spec.min_length, ",", most, "}"), false);
+  /// A string of bounded length.
+  int32_t counted(const xgrammar::StringSpec& spec) {
+    TextBounds bounds{spec.min_length, std::nullopt};
+    if (spec.max_length >= 0) bounds.most = spec.max_length;
+    return builder_.AddTokenSet({texts_.stand_in(bounds)});
   }
 
   /// What matches `regex`, as one automaton; equal ones are compiled once. `escaped`: only characters that JSON's
@@ -72,13 +74,15 @@ class SchemaConverter : public xgrammar::JSONSchemaConverter {
   }
 
  private:
+  CountedTexts& texts_;
   std::map<std::pair<std::string, bool>, int32_t> automatons_;  ///< rules by expression, and whether escaped
 };
 
 class JsonConverter final : public SchemaConverter {
  public:
-  JsonConverter(const JsonStyle& style, RefResolver resolver)
-      : SchemaConverter(std::nullopt, std::nullopt, style.any_whitespace, style.max_whitespace, std::move(resolver)) {}
+  JsonConverter(CountedTexts& texts, const JsonStyle& style, RefResolver resolver)
+      : SchemaConverter(texts, std::nullopt, std::nullopt, style.any_whitespace, style.max_whitespace,
+                        std::move(resolver)) {}
 
  protected:
   void AddBasicRules() override {
@@ -102,7 +106,7 @@ class JsonConverter final : public SchemaConverter {
       plain.format.reset();
       return SchemaConverter::GenerateString(plain, rule_name);
     }
-    return quoted(counted(R"(([^"\\\x00-\x1f]|\\["\\/bfnrt]))", spec));
+    return quoted(counted(spec));
   }
 
  private:
@@ -117,8 +121,8 @@ class JsonConverter final : public SchemaConverter {
 /// Another spelling of strings, keys and literals.
 class CallConverter final : public SchemaConverter {
  public:
-  CallConverter(TokenId string_mark, RefResolver resolver)
-      : SchemaConverter(std::nullopt, std::pair<std::string, std::string>(",", ":"), false, std::nullopt,
+  CallConverter(CountedTexts& texts, TokenId string_mark, RefResolver resolver)
+      : SchemaConverter(texts, std::nullopt, std::pair<std::string, std::string>(",", ":"), false, std::nullopt,
                         std::move(resolver)),
         string_mark_(string_mark) {}
 
@@ -145,7 +149,7 @@ class CallConverter final : public SchemaConverter {
     if (const auto known = format(spec)) return marked(*known);
     if (spec.pattern) return marked(RegexExpression(*spec.pattern, false, false));
     if (spec.min_length == 0 && spec.max_length == -1) return marked(RuleRef(kTextRule));
-    return marked(counted(R"([^\x00])", spec));
+    return marked(counted(spec));
   }
 
   int32_t GenerateConst(const xgrammar::ConstSpec& spec, const std::string&) override {
@@ -270,15 +274,26 @@ xgrammar::Grammar convert(const Json& schema, const SchemaLimits& limits, const 
 
 }  // namespace
 
-xgrammar::Grammar make_json_grammar(const Json& schema, const SchemaLimits& limits, const JsonStyle& style) {
-  return convert(schema, limits, [&](auto resolver) { return JsonConverter(style, std::move(resolver)); });
+TokenId CountedTexts::stand_in(const TextBounds& text) {
+  auto known = std::ranges::find(bounds, text);
+  if (known == bounds.end()) {
+    if (bounds.size() == kMaxTexts)
+      throw std::runtime_error(str_cat("strings may have ", kMaxTexts, " different bounds of their length"));
+    known = bounds.insert(known, text);
+  }
+  return first + static_cast<TokenId>(known - bounds.begin());
+}
+
+xgrammar::Grammar make_json_grammar(const Json& schema, const SchemaLimits& limits, const JsonStyle& style,
+                                    CountedTexts& texts) {
+  return convert(schema, limits, [&](auto resolver) { return JsonConverter(texts, style, std::move(resolver)); });
 }
 
 xgrammar::Grammar make_call_grammar(const std::vector<CallableTool>& tools, const SchemaLimits& limits,
-                                    TokenId string_mark, TokenId close) {
+                                    TokenId string_mark, TokenId close, CountedTexts& texts) {
   xgrammar::GrammarBuilder builder;
   const int32_t root = builder.AddEmptyRule("root");
-  const auto converter = [&](auto resolver) { return CallConverter(string_mark, std::move(resolver)); };
+  const auto converter = [&](auto resolver) { return CallConverter(texts, string_mark, std::move(resolver)); };
   std::vector<int32_t> calls;
   for (const CallableTool& tool : tools) try {
       const int32_t arguments = xgrammar::SubGrammarAdder::Apply(&builder, convert(tool.schema, limits, converter));

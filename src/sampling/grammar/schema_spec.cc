@@ -19,8 +19,8 @@ using Spec = xgrammar::SchemaSpecPtr;
 
 /// Larger lower bounds of counts are refused, larger upper bounds are none.
 constexpr int64_t kMaxCount = 10000;
-/// Lengths of strings are not counted any further: each character is a state that is compiled against the vocabulary.
-constexpr int64_t kMaxLength = 16;
+/// Lengths of strings above it are as good as none.
+constexpr int64_t kMaxLength = std::numeric_limits<int>::max();
 /// Multiples of a number that are listed one by one.
 constexpr int64_t kMaxMultiples = 10000;
 /// Keywords of which a schema has one value; two are not merged.
