@@ -70,8 +70,8 @@ void Api::Impl::model_info(HttpRequest, ReplyPtr reply) {
                                   {"reasoning_parser", text_or_null(settings.reasoning_parser)},
                                   {"tool_call_parser", text_or_null(settings.tool_call_parser)},
                                   {"disaggregation_mode", "null"},
-                                  {"has_image_understanding", false},
-                                  {"has_audio_understanding", false},
+                                  {"has_image_understanding", media_loader->sees()},
+                                  {"has_audio_understanding", media_loader->hears()},
                                   {"model_type", config.model_type},
                                   {"architectures", std::move(architectures)}}));
 }

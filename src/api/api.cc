@@ -192,17 +192,20 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
   const SglextOptions sglext = sglext_of_headers(request);
   const int io = reply->io_index();
   auto job = std::make_shared<GenerationJob>(job_context, *wakers[static_cast<size_t>(io)], reply);
-  reply->on_disconnect([weak = std::weak_ptr(job)] {
+  auto gone = std::make_shared<std::atomic<bool>>(false);
+  reply->on_disconnect([weak = std::weak_ptr(job), gone] {
+    gone->store(true);
     if (const auto alive = weak.lock()) alive->on_disconnect();
   });
   // std::function copies, so the body and what comes out of it travel by shared pointer.
   auto body_text = std::make_shared<std::string>(std::move(request.body));
   const RequestOrigin origin{request.method, request.path, request.peer};
-  on_prep(style, reply, [this, prepare, style, received, io, job, reply, body_text, sglext, origin] {
+  on_prep(style, reply, [this, prepare, style, received, io, job, reply, body_text, sglext, origin, gone] {
     RequestStage stage = RequestStage::kSchema;
     bool native_stream = false;
     auto prepared = [&]() -> Result<PreparedGeneration> {
       CARAT_TRY(const auto body, parse_json(*body_text));
+      std::string().swap(*body_text);  // megabytes, with media
       native_stream = style == ErrorStyle::kNative && native_streams(body);
       PrepareContext context = prepare_context();
       context.sglext = sglext;
@@ -217,15 +220,41 @@ void Api::Impl::generate_with(Prepare prepare, ErrorStyle style, HttpRequest req
     }
     prepared->received = received;
     auto ready = std::make_shared<PreparedGeneration>(std::move(*prepared));
-    make_plans(grammars.get(), *model(), ready, [this, style, io, job, reply, ready, native_stream](Result<void> made) {
+    const auto start = [this, style, io, job, reply, ready, native_stream](const Result<void>& made) {
       if (!made) {
         const Refusal refusal{made.error(), style, false, native_stream};
         return server->post(io, [job, refusal] { job->refuse(refusal); });
       }
       if (ready->background) return run_in_background(io, ready, *reply);
       server->post(io, [job, ready] { job->start(std::move(*ready)); });
+    };
+    load_media(ready, gone, [this, ready, start](const Result<void>& loaded) {
+      if (!loaded) return start(loaded);
+      make_plans(grammars.get(), *model(), ready, start);
     });
   });
+}
+
+void Api::Impl::load_media(std::shared_ptr<PreparedGeneration> generation,
+                           std::shared_ptr<const std::atomic<bool>> cancelled, std::function<void(Result<void>)> done) {
+  std::vector<MediaPart> parts;
+  for (PreparedPrompt& prompt : generation->prompts)
+    for (PlacedMedium& medium : prompt.to_load) parts.push_back(medium.take_part());
+  if (parts.empty()) return done({});
+  media_pool->load(std::move(parts), std::move(cancelled),
+                   [this, generation = std::move(generation), done = std::move(done)](auto loaded) {
+                     done([&]() -> Result<void> {
+                       CARAT_TRY_VOID(loaded);
+                       std::span<const LoadedMedium> left = *loaded;
+                       for (PreparedPrompt& prompt : generation->prompts) {
+                         if (prompt.to_load.empty()) continue;
+                         const size_t count = prompt.to_load.size();
+                         CARAT_TRY_VOID(add_loaded_media(prompt, left.first(count), *model(), settings));
+                         left = left.subspan(count);
+                       }
+                       return {};
+                     }());
+                   });
 }
 
 Api::Api(ApiSettings settings, MetricsRegistry& registry, const MetricBuckets& buckets)
@@ -256,6 +285,9 @@ void Api::publish(const ServedModel& model) {
   impl.job_context = {model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr, &impl.served.markers,
                       &impl.request_log};
   impl.served.plain_plan = plain_plan(*model.tokenizer, model.markers);
+  impl.media_loader = std::make_unique<MediaLoader>(*model.config, impl.settings.media);
+  impl.media_pool = std::make_unique<MediaPool>(
+      [loader = impl.media_loader.get()](const MediaPart& part) { return loader->load(part); }, impl.settings.media);
   if (impl.settings.grammar_backend)
     impl.grammars = std::make_unique<GrammarCompiler>(
         grammar_vocabulary(*model.tokenizer, model.markers, model.config->text.vocab_size), impl.settings.grammar,
@@ -279,6 +311,7 @@ void Api::tick() {
 
 void Api::stop() {
   impl_->prep.reset();
+  impl_->media_pool.reset();
   impl_->grammars.reset();
 }
 

@@ -8,6 +8,7 @@
 #include "api/access.h"
 #include "api/api.h"
 #include "api/job.h"
+#include "api/media_pool.h"
 #include "api/prepare.h"
 #include "api/request_log.h"
 #include "base/task_pool.h"
@@ -46,6 +47,13 @@ struct PendingFlush {
   ReplyPtr reply;
   std::chrono::steady_clock::time_point deadline;
 };
+
+/// What a text route answers: a body, or one made of a prompt's ids once its media are loaded.
+struct AnswerOfIds {
+  PromptTokens prompt;
+  std::function<Json(std::span<const TokenId>)> body;
+};
+using TextAnswer = std::variant<Json, AnswerOfIds>;
 
 struct Api::Impl {
   Impl(ApiSettings s, MetricsRegistry& r, const MetricBuckets& buckets);
@@ -92,6 +100,10 @@ struct Api::Impl {
     generate_with(&prepare_vertex, ErrorStyle::kNative, std::move(request), std::move(reply));
   }
   void generate_with(Prepare prepare, ErrorStyle style, HttpRequest request, ReplyPtr reply);
+  /// Loads the media that the prompts wait for and settles the prompts; then calls `done` once, at once if there are
+  /// none, else on a media thread. `cancelled`: the client has gone. Errors: as MediaPool::load(), add_loaded_media().
+  void load_media(std::shared_ptr<PreparedGeneration> generation, std::shared_ptr<const std::atomic<bool>> cancelled,
+                  std::function<void(Result<void>)> done);
   /// Runs `work` on a prep thread, or answers 503.
   void on_prep(ErrorStyle style, const ReplyPtr& reply, std::function<void()> work);
 
@@ -100,7 +112,7 @@ struct Api::Impl {
   void run_in_background(int io, const std::shared_ptr<PreparedGeneration>& prepared, HttpReply& reply);
   void find_response(HttpRequest request, ReplyPtr reply);
   void cancel_response(HttpRequest request, ReplyPtr reply);
-  PrepareContext prepare_context() const { return {*model(), settings, {}, stored_responses.get()}; }
+  PrepareContext prepare_context() const { return {*model(), settings, *media_loader, {}, stored_responses.get()}; }
 
   // What Ollama's clients ask before they generate: ollama_routes.cc
   void ollama_tags(HttpRequest, ReplyPtr reply);
@@ -138,7 +150,9 @@ struct Api::Impl {
   void count_message_tokens(HttpRequest request, ReplyPtr reply);
   void parse_function_call(HttpRequest request, ReplyPtr reply);
   void separate_reasoning(HttpRequest request, ReplyPtr reply);
-  using TextFunction = Result<Json> (*)(const PrepareContext&, const Json&, RequestStage&);
+  using TextFunction = Result<TextAnswer> (*)(const PrepareContext&, const Json&, RequestStage&);
+  void answer_of_ids(ErrorStyle style, AnswerOfIds answer, std::shared_ptr<const std::atomic<bool>> cancelled,
+                     const ReplyPtr& reply);
   void answer_text(ErrorStyle style, TextFunction function, HttpRequest& request, const ReplyPtr& reply);
 
   // Health: health_routes.cc
@@ -169,6 +183,8 @@ struct Api::Impl {
   JobContext job_context;
   std::unique_ptr<ResponseStore> stored_responses;  ///< null: not enabled
   std::unique_ptr<TaskPool> prep;
+  std::unique_ptr<MediaLoader> media_loader;  ///< set by publish(), as the next
+  std::unique_ptr<MediaPool> media_pool;
   std::unique_ptr<GrammarCompiler> grammars;  ///< set by publish(); null without a grammar backend
 
   std::mutex waiting_mutex;  ///< guards the next two

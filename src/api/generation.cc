@@ -6,6 +6,7 @@ Request to_engine_request(const PreparedPrompt& prompt) {
   Request request;
   request.id = prompt.id;
   request.prompt = prompt.ids;
+  request.media = prompt.media;
   request.sampling = prompt.params.sampling;
   request.logprobs = prompt.params.logprobs;
   request.num_samples = prompt.params.n;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "api/error_map.h"
+#include "api/media_prompt.h"
 #include "api/params.h"
 #include "engine/request.h"
 #include "output/message_parser.h"
@@ -23,7 +24,9 @@ namespace carat {
 struct PreparedPrompt {
   std::string id;  ///< for abort and logs
   std::vector<TokenId> ids;
-  GenerationParams params;  ///< sampling.max_new_tokens is the effective limit
+  std::vector<PlacedMedium> to_load;  ///< media whose placeholders are among the ids; empty once they are loaded
+  std::vector<MediaSpan> media;       ///< those that are loaded
+  GenerationParams params;            ///< sampling.max_new_tokens is the effective limit
   int priority = 0;
   uint64_t cache_salt = 0;
   bool thinking = false;  ///< count reasoning tokens

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <memory>
 #include <set>
 
 #include "base/str.h"
@@ -13,7 +14,12 @@ namespace {
 constexpr auto kUnserved = std::to_array<std::string_view>(
     {"input_embeds", "lora_path", "session_params", "custom_logit_processor", "return_hidden_states",
      "return_routed_experts", "routed_experts_start_len", "return_sampling_mask", "require_reasoning", "background"});
-constexpr auto kMedia = std::to_array<std::string_view>({"image_data", "audio_data", "video_data"});
+struct MediaField {
+  std::string_view key;
+  MediaKind kind;
+};
+constexpr MediaField kMedia[] = {
+    {"image_data", MediaKind::kImage}, {"audio_data", MediaKind::kAudio}, {"video_data", MediaKind::kVideo}};
 
 Error bad(std::string message) { return {Errc::kInvalidArgument, std::move(message)}; }
 
@@ -145,6 +151,42 @@ Result<RequestIdentity> read_item_identity(const Json& body, size_t i, bool batc
   return identity;
 }
 
+/// A medium: a string, or an object with a `url`.
+Result<MediaPart> parse_medium(const Json& json, const MediaField& field) {
+  const Json* source = json.is_object() ? json.find("url") : &json;
+  if (!source || !source->is_string())
+    return bad(str_cat(field.key, ": Input should be a URL, path, data URI or base64, or lists of them, got ",
+                       source ? source->kind_name() : "object without a url"));
+  return MediaPart{field.kind, std::make_shared<const std::string>(source->as_string())};
+}
+
+/// The media of prompt `i`. Of one prompt a list has several of them, also as a list in a list; of a batch it has an
+/// entry or a list per prompt, and what is no list is for all prompts.
+Result<void> read_media(const Json& body, const MediaField& field, size_t i, size_t num_prompts, bool batch,
+                        std::vector<MediaPart>& out) {
+  const Json* value = body.find(field.key);
+  const auto is_nested = [&] { return value->size() == 1 && value->as_array().front().is_array(); };
+  if (value && value->is_array() && batch) {
+    if (value->size() > 0 && value->size() != num_prompts)
+      return bad(str_cat(field.key, ": a list must have one entry per prompt"));
+    value = per_item(value, i);
+  } else if (value && value->is_array() && is_nested()) {
+    value = &value->as_array().front();
+  }
+  if (!value || !value->truthy()) return {};
+  if (!value->is_array()) {
+    CARAT_TRY(auto medium, parse_medium(*value, field));
+    out.push_back(std::move(medium));
+    return {};
+  }
+  for (const Json& item : value->as_array()) {
+    if (item.is_null()) continue;
+    CARAT_TRY(auto medium, parse_medium(item, field));
+    out.push_back(std::move(medium));
+  }
+  return {};
+}
+
 Result<NativeItem> parse_item(const Json& body, PromptInput prompt, size_t i, bool batch,
                               const GenerationParams& defaults) {
   NativeItem item;
@@ -171,13 +213,16 @@ Result<Json> vertex_to_native(const Json& body) {
     return bad("instances: Input should be a list with at least one object");
   Json native = parameters ? *parameters : Json::object();
   const std::string_view key = instances->as_array().front().find("input_ids") ? "input_ids" : "text";
-  Json prompts = Json::array();
+  Json prompts = Json::array(), images = Json::array();
   for (const Json& instance : instances->as_array()) {
     const Json* prompt = instance.is_object() ? instance.find(key) : nullptr;
     if (!prompt) return bad(str_cat("instances.", prompts.size(), ".", key, ": Field required"));
     prompts.push_back(*prompt);
+    const Json* image = instance.find("image_data");
+    images.push_back(image ? *image : Json());
   }
   native.set(key, std::move(prompts));
+  native.set("image_data", std::move(images));
   native.set("stream", false);
   return native;
 }
@@ -204,8 +249,11 @@ Result<NativeRequest> parse_native_request(const Json& body, const GenerationPar
   if (prompts.list.size() > kMaxPromptsPerRequest)
     return bad(str_cat("at most ", kMaxPromptsPerRequest, " prompts are allowed, got ", prompts.list.size()));
   request.batch = prompts.batch;
-  for (size_t i = 0; i < prompts.list.size(); ++i) {
+  const size_t num_prompts = prompts.list.size();
+  for (size_t i = 0; i < num_prompts; ++i) {
     CARAT_TRY(auto item, parse_item(body, std::move(prompts.list[i]), i, request.batch, defaults));
+    for (const MediaField& field : kMedia)
+      CARAT_TRY_VOID(read_media(body, field, i, num_prompts, request.batch, item.media));
     request.items.push_back(std::move(item));
   }
   return request;
@@ -227,9 +275,6 @@ Result<void> check_native_request(const Json& body, const NativeRequest& request
     if (item.params.n != request.items.front().params.n) return bad("n must be the same for all prompts of a batch.");
     CARAT_TRY_VOID(check_params(item.params, vocab_size));
   }
-  for (const auto media : kMedia)
-    if (const Json* value = body.find(media); value && value->truthy())
-      return bad(str_cat(media, " is not supported by this build: it serves text only."));
   return refuse_unserved(body, kUnserved);
 }
 

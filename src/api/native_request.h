@@ -7,12 +7,14 @@
 
 #include "api/completion_request.h"
 #include "api/params.h"
+#include "chat/chat_input.h"
 
 namespace carat {
 
 /// One prompt of the batch.
 struct NativeItem {
   PromptInput prompt;
+  std::vector<MediaPart> media;  ///< images, then sounds, then videos, each kind in the order of its placeholders
   GenerationParams params;
   RequestIdentity identity;
   bool text_in_logprobs = false;
@@ -26,8 +28,8 @@ struct NativeRequest {
   bool log_metrics = true;  ///< false: leaves no trace in /metrics
 };
 
-/// Google Vertex' form of a batch, {"instances": [{"text"}...], "parameters": {...}}, as a /generate body. Errors:
-/// kInvalidArgument.
+/// Google Vertex' form of a batch, {"instances": [{"text", "image_data"}...], "parameters": {...}}, as a /generate
+/// body. Errors: kInvalidArgument.
 Result<Json> vertex_to_native(const Json& body);
 /// The body's `stream`, as far as it can be told: decides the form of errors.
 bool native_streams(const Json& body);

@@ -233,6 +233,7 @@ void append_meta_info(std::string& out, const WriterContext& context, const Prom
   append_number(out, static_cast<int64_t>(sample.tokens.size()));
   out += R"(,"cached_tokens":)";
   append_number(out, prompt.stats.cached_tokens);
+  append_media_tokens(out, usage_of(prompt, sample));
   if (sample.end) {
     out += R"(,"e2e_latency":)";
     const auto latency = std::chrono::steady_clock::now() - prompt.received;

@@ -39,6 +39,7 @@ void Api::Impl::ollama_show(HttpRequest, ReplyPtr reply) {
   info.set(architecture + ".block_count", m.config->text.num_layers);
   info.set(architecture + ".embedding_length", m.config->text.hidden_size);
   Json capabilities = Json::array({"completion"});
+  if (media_loader->sees()) capabilities.push_back("vision");
   if (settings.tool_call_parser) capabilities.push_back("tools");
   if (settings.reasoning_parser) capabilities.push_back("thinking");
   send_json(*reply, Json::object({{"license", ""},

@@ -1,6 +1,7 @@
 #include "api/prepare.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "api/answer_form.h"
 #include "api/chat_request.h"
@@ -61,23 +62,18 @@ Result<void> compile_stop_regexes(GenerationParams& params, const PreparedPrompt
 }
 
 /// `before`: the prompt before of a batch, if any.
-Result<PreparedPrompt> make_prompt(const PrepareContext& context, std::string id, std::vector<TokenId> ids,
+Result<PreparedPrompt> make_prompt(const PrepareContext& context, std::string id, PromptTokens tokens,
                                    GenerationParams params, const RequestIdentity& identity,
                                    const PreparedPrompt* before = nullptr) {
   CARAT_TRY_VOID(compile_stop_regexes(params, before));
   PreparedPrompt prompt;
   prompt.id = std::move(id);
-  prompt.ids = std::move(ids);
+  prompt.ids = std::move(tokens.ids);
+  prompt.to_load = std::move(tokens.media);
   prompt.params = std::move(params);
   prompt.cache_salt = identity.cache_salt;
   CARAT_TRY(prompt.priority, priority_of(context, identity));
-  CARAT_TRY_VOID(fit_to_context(prompt, context.model.context_length, context.model.engine->max_sequence_tokens(),
-                                context.settings.allow_auto_truncate));
-  const auto& start = prompt.params.logprobs.prompt_start;
-  if (start && *start > static_cast<int>(prompt.ids.size()))
-    return Error{Errc::kInvalidArgument,
-                 str_cat("logprob_start_len (", *start, ") is higher than the number of input tokens (",
-                         prompt.ids.size(), ").")};
+  if (prompt.to_load.empty()) CARAT_TRY_VOID(settle_prompt(prompt, context.model, context.settings));
   return prompt;
 }
 
@@ -122,12 +118,41 @@ PreparedGeneration one_run(const PrepareContext& context, PreparedChat chat, std
   return out;
 }
 
+/// To at most `length` ids, none of them of a medium that does not fit as a whole.
+void cut_prompt(PreparedPrompt& prompt, int length) {
+  while (!prompt.media.empty() && prompt.media.back().begin + prompt.media.back().input->num_tokens > length) {
+    length = std::min(length, prompt.media.back().begin);
+    prompt.media.pop_back();
+  }
+  prompt.ids.resize(static_cast<size_t>(length));
+}
+
 std::string echo_text(const PrepareContext& context, const PromptInput& prompt) {
   if (const auto* text = std::get_if<std::string>(&prompt)) return *text;
   return context.model.tokenizer->decode(std::get<std::vector<TokenId>>(prompt), true);
 }
 
 }  // namespace
+
+Result<void> settle_prompt(PreparedPrompt& prompt, const ServedModel& model, const ApiSettings& settings) {
+  CARAT_TRY_VOID(
+      fit_to_context(prompt, model.context_length, model.engine->max_sequence_tokens(), settings.allow_auto_truncate));
+  const auto& start = prompt.params.logprobs.prompt_start;
+  if (start && *start > static_cast<int>(prompt.ids.size()))
+    return Error{Errc::kInvalidArgument,
+                 str_cat("logprob_start_len (", *start, ") is higher than the number of input tokens (",
+                         prompt.ids.size(), ").")};
+  return {};
+}
+
+Result<void> add_loaded_media(PreparedPrompt& prompt, std::span<const LoadedMedium> loaded, const ServedModel& model,
+                              const ApiSettings& settings) {
+  const PromptTokens before{std::move(prompt.ids), std::exchange(prompt.to_load, {})};
+  auto expanded = expand_media(before, loaded, model.config->media, *model.tokenizer);
+  prompt.ids = std::move(expanded.ids);
+  prompt.media = std::move(expanded.media);
+  return settle_prompt(prompt, model, settings);
+}
 
 Result<void> fit_to_context(PreparedPrompt& prompt, int context_length, int max_sequence_tokens, bool truncate) {
   const int64_t room = context_length;
@@ -138,8 +163,8 @@ Result<void> fit_to_context(PreparedPrompt& prompt, int context_length, int max_
       return Error{
           Errc::kInvalidArgument,
           str_cat("The input (", given, " tokens) is longer than the model's context length (", room, " tokens).")};
-    prompt.ids.resize(static_cast<size_t>(room - 1));
-    given = room - 1;
+    cut_prompt(prompt, static_cast<int>(room - 1));
+    given = static_cast<int64_t>(prompt.ids.size());
   }
   if (wanted && given + *wanted > room) {
     if (!truncate)
@@ -179,11 +204,7 @@ Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& bod
   ChatParseOptions options;
   options.default_template_kwargs = context.settings.default_chat_template_kwargs;
   options.add_generation_prompt = add_generation_prompt;
-  CARAT_TRY(auto input, parse_chat_input(body, options));
-  if (count_media(input).any())
-    return Error{Errc::kInvalidArgument,
-                 "This build serves text only: image, audio and video parts are not supported yet."};
-  return input;
+  return parse_chat_input(body, options);
 }
 
 std::shared_ptr<const ToolSchemas> tool_schemas(std::vector<ChatTool> tools) {
@@ -192,10 +213,32 @@ std::shared_ptr<const ToolSchemas> tool_schemas(std::vector<ChatTool> tools) {
   return std::make_shared<const ToolSchemas>(std::move(schemas));
 }
 
-Result<std::vector<TokenId>> encode_chat_prompt(const ServedModel& model, const ChatInput& input) {
+Result<PromptTokens> encode_chat_prompt(const PrepareContext& context, const ChatInput& input) {
+  const ServedModel& model = context.model;
   CARAT_TRY(const auto rendered, render_chat(input, model.family));
-  return encode_chat(*model.tokenizer, rendered);
+  CARAT_TRY(auto prompt, place_chat_media(encode_chat(*model.tokenizer, rendered), rendered, all_media(input).size(),
+                                          model.config->media));
+  CARAT_TRY_VOID(context.media.check(prompt.media));
+  return prompt;
 }
+
+namespace {
+
+/// Ids that a client gave, with the media of its messages.
+Result<PromptTokens> place_given_media(const PrepareContext& context, std::vector<TokenId> ids,
+                                       std::span<const MediaPart> media) {
+  CARAT_TRY(auto prompt, place_media(std::move(ids), media, context.model.config->media));
+  CARAT_TRY_VOID(context.media.check(prompt.media));
+  return prompt;
+}
+
+Result<PromptTokens> encode_chat_request(const PrepareContext& context, ChatRequest& request, const ChatInput& input) {
+  if (!request.input_ids) return encode_chat_prompt(context, input);
+  CARAT_TRY(auto ids, encode_prompt(context.model, std::move(*request.input_ids)));
+  return place_given_media(context, std::move(ids), all_media(input));
+}
+
+}  // namespace
 
 Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
   stage = RequestStage::kSchema;
@@ -213,10 +256,9 @@ Result<PreparedChat> prepare_chat_body(const PrepareContext& context, const Json
   if (input.options.enable_thinking) form.thinking_budget = context.settings.default_thinking_budget;
   CARAT_TRY_VOID(read_thinking_budget(body, form));
   CARAT_TRY_VOID(add_call_form(input, context.settings.constrain_auto_calls, form));
-  CARAT_TRY(auto ids, out.request.input_ids ? encode_prompt(context.model, std::move(*out.request.input_ids))
-                                            : encode_chat_prompt(context.model, input));
+  CARAT_TRY(auto tokens, encode_chat_request(context, out.request, input));
   const RequestIdentity& identity = out.request.identity;
-  CARAT_TRY(out.prompt, make_prompt(context, identity.rid.value_or(new_request_id()), std::move(ids),
+  CARAT_TRY(out.prompt, make_prompt(context, identity.rid.value_or(new_request_id()), std::move(tokens),
                                     out.request.params, identity));
   out.prompt.thinking = input.options.enable_thinking;
   out.prompt.message = message_options(context, out.request, std::move(input), out.prompt.ids);
@@ -346,7 +388,7 @@ Result<PreparedGeneration> prepare_completion(const PrepareContext& context, con
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     if (request.echo) answer.prompt_texts.push_back(echo_text(context, request.prompts[i]));
     CARAT_TRY(auto ids, encode_prompt(context.model, request.prompts[i]));
-    CARAT_TRY(auto ready, make_prompt(context, batch ? str_cat(id, "_", i) : id, std::move(ids), request.params,
+    CARAT_TRY(auto ready, make_prompt(context, batch ? str_cat(id, "_", i) : id, {std::move(ids)}, request.params,
                                       request.identity, last_of(out.prompts)));
     out.prompts.push_back(std::move(ready));
   }
@@ -378,7 +420,8 @@ Result<PreparedGeneration> prepare_native_as(const PrepareContext& context, cons
   for (NativeItem& item : request.items) {
     answer.logprobs.push_back({item.params.logprobs.enabled, item.text_in_logprobs});
     CARAT_TRY(auto ids, encode_prompt(context.model, item.prompt));
-    CARAT_TRY(auto ready, make_prompt(context, item.identity.rid.value_or(new_request_id()), std::move(ids),
+    CARAT_TRY(auto tokens, place_given_media(context, std::move(ids), item.media));
+    CARAT_TRY(auto ready, make_prompt(context, item.identity.rid.value_or(new_request_id()), std::move(tokens),
                                       std::move(item.params), item.identity, last_of(out.prompts)));
     out.prompts.push_back(std::move(ready));
   }

@@ -3,6 +3,7 @@
 
 #include "api/chat_request.h"
 #include "api/generation.h"
+#include "api/media_loader.h"
 #include "api/response_store.h"
 #include "api/served_model.h"
 
@@ -14,6 +15,7 @@ enum class RequestStage { kSchema, kRequest };
 struct PrepareContext {
   const ServedModel& model;
   const ApiSettings& settings;
+  const MediaLoader& media;
   SglextOptions sglext{};              ///< asked for in headers
   ResponseStore* responses = nullptr;  ///< null: not enabled
 };
@@ -42,12 +44,19 @@ Result<ChatInput> read_chat_input(const PrepareContext& context, const Json& bod
                                   std::optional<bool> add_generation_prompt = std::nullopt);
 /// Their schemas by name, for a message's parser.
 std::shared_ptr<const ToolSchemas> tool_schemas(std::vector<ChatTool> tools);
-/// The ids of its prompt.
-Result<std::vector<TokenId>> encode_chat_prompt(const ServedModel& model, const ChatInput& input);
+/// Its prompt, and the media in it. Errors: kInvalidArgument, also for media that the model does not take.
+Result<PromptTokens> encode_chat_prompt(const PrepareContext& context, const ChatInput& input);
 
 /// A prompt of a text route: ids as they are (checked), text by the tokenizer's own rule.
 Result<std::vector<TokenId>> encode_prompt(const ServedModel& model,
                                            const std::variant<std::string, std::vector<TokenId>>& prompt);
+
+/// What is left to do once a prompt's ids are complete, because its media are loaded or it has none: the checks of its
+/// length. Errors: kInvalidArgument with SGLang's texts.
+Result<void> settle_prompt(PreparedPrompt& prompt, const ServedModel& model, const ApiSettings& settings);
+/// Puts the media that a prompt waits for into its ids, and settles it. `loaded`: of prompt.to_load, in its order.
+Result<void> add_loaded_media(PreparedPrompt& prompt, std::span<const LoadedMedium> loaded, const ServedModel& model,
+                              const ApiSettings& settings);
 
 /// Checks a prompt against the context and sets sampling.max_new_tokens to what can be generated. With `truncate` cuts
 /// the prompt or the answer instead. Errors: kInvalidArgument with SGLang's texts.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "api/media_loader.h"
 #include "api/params.h"
 #include "base/json.h"
 #include "chat/render.h"
@@ -52,6 +53,7 @@ struct ApiSettings {
   bool log_requests_json = false;
   bool log_access = true;  ///< a line per HTTP answer
   int prep_threads = 1;
+  MediaOptions media;
   Json server_arguments;  ///< for /server_info
   std::string launch_command;
 };

@@ -21,7 +21,7 @@ Result<std::vector<TokenId>> tokenize_text(const ServedModel& model, const Json&
   return model.tokenizer->encode(prompt.as_string(), add_special);
 }
 
-Result<Json> tokenize_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
+Result<TextAnswer> tokenize_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
   JsonFields fields(body, "");
   const bool add_special = fields.boolean("add_special_tokens").value_or(true);
   const auto add_generation_prompt = fields.boolean("add_generation_prompt");
@@ -30,30 +30,30 @@ Result<Json> tokenize_body(const PrepareContext& context, const Json& body, Requ
   const Json* messages = fields.find("messages");
   if ((prompt != nullptr) == (messages != nullptr))
     return Error{Errc::kInvalidArgument, "Exactly one of prompt and messages must be given."};
-  Json tokens = Json::array(), count;
+  const auto answer = [max = context.model.context_length](Json tokens, Json count) {
+    return Json::object({{"tokens", std::move(tokens)}, {"count", std::move(count)}, {"max_model_len", max}});
+  };
   if (messages) {
     stage = RequestStage::kRequest;
     CARAT_TRY(const auto input, read_chat_input(context, body, add_generation_prompt));
-    CARAT_TRY(const auto ids, encode_chat_prompt(context.model, input));
-    tokens = ids_json(ids);
-    count = ids.size();
-  } else if (prompt->is_array()) {
-    count = Json::array();
-    for (const Json& item : prompt->as_array()) {
-      CARAT_TRY(const auto ids, tokenize_text(context.model, item, add_special));
-      tokens.push_back(ids_json(ids));
-      count.push_back(ids.size());
-    }
-  } else {
-    CARAT_TRY(const auto ids, tokenize_text(context.model, *prompt, add_special));
-    tokens = ids_json(ids);
-    count = ids.size();
+    CARAT_TRY(auto tokens, encode_chat_prompt(context, input));
+    return TextAnswer(AnswerOfIds{
+        std::move(tokens), [answer](std::span<const TokenId> ids) { return answer(ids_json(ids), ids.size()); }});
   }
-  return Json::object(
-      {{"tokens", std::move(tokens)}, {"count", std::move(count)}, {"max_model_len", context.model.context_length}});
+  if (!prompt->is_array()) {
+    CARAT_TRY(const auto ids, tokenize_text(context.model, *prompt, add_special));
+    return TextAnswer(answer(ids_json(ids), ids.size()));
+  }
+  Json tokens = Json::array(), count = Json::array();
+  for (const Json& item : prompt->as_array()) {
+    CARAT_TRY(const auto ids, tokenize_text(context.model, item, add_special));
+    tokens.push_back(ids_json(ids));
+    count.push_back(ids.size());
+  }
+  return TextAnswer(answer(std::move(tokens), std::move(count)));
 }
 
-Result<Json> detokenize_body(const PrepareContext& context, const Json& body, RequestStage&) {
+Result<TextAnswer> detokenize_body(const PrepareContext& context, const Json& body, RequestStage&) {
   JsonFields fields(body, "");
   const bool skip = fields.boolean("skip_special_tokens").value_or(true);
   CARAT_TRY_VOID(fields.status());
@@ -70,7 +70,7 @@ Result<Json> detokenize_body(const PrepareContext& context, const Json& body, Re
       text.push_back(context.model.tokenizer->decode(ids, skip));
     }
   }
-  return Json::object({{"text", std::move(text)}});
+  return TextAnswer(Json::object({{"text", std::move(text)}}));
 }
 
 /// There is one parser; `auto` means it too.
@@ -95,7 +95,7 @@ std::vector<MessagePart> parse_text(const MessageParserOptions& options, std::st
   return parse_message(options, marked, /*truncated=*/false);
 }
 
-Result<Json> function_call_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
+Result<TextAnswer> function_call_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
   JsonFields fields(body, "");
   CARAT_TRY(const auto text, required_text(fields));
   const auto parser = fields.text("tool_call_parser");
@@ -116,10 +116,10 @@ Result<Json> function_call_body(const PrepareContext& context, const Json& body,
   for (const Message::Call& call : message.calls)
     calls.push_back(Json::object(
         {{"tool_index", calls.size()}, {"name", call.name}, {"parameters", call.arguments.value_or("{}")}}));
-  return Json::object({{"normal_text", message.content}, {"calls", std::move(calls)}});
+  return TextAnswer(Json::object({{"normal_text", message.content}, {"calls", std::move(calls)}}));
 }
 
-Result<Json> separate_reasoning_body(const PrepareContext&, const Json& body, RequestStage& stage) {
+Result<TextAnswer> separate_reasoning_body(const PrepareContext&, const Json& body, RequestStage& stage) {
   JsonFields fields(body, "");
   CARAT_TRY(const auto text, required_text(fields));
   const auto parser = fields.text("reasoning_parser");
@@ -137,19 +137,21 @@ Result<Json> separate_reasoning_body(const PrepareContext&, const Json& body, Re
   }
   const Message message = collect_message(parts);
   Json out = Json::object({{"reasoning_text", message.reasoning}, {"text", message.content}});
-  if (!return_blocks) return out;
+  if (!return_blocks) return TextAnswer(std::move(out));
   out.set("reasoning_blocks", std::move(reasoning_blocks));
   out.set("text_blocks", std::move(text_blocks));
   out.set("blocks", std::move(blocks));
-  return out;
+  return TextAnswer(std::move(out));
 }
 
-Result<Json> message_tokens_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
+Result<TextAnswer> message_tokens_body(const PrepareContext& context, const Json& body, RequestStage& stage) {
   CARAT_TRY(const auto request, parse_messages_request(body, MessagesPurpose::kCount));
   stage = RequestStage::kRequest;
   CARAT_TRY(const auto input, read_chat_input(context, request.chat));
-  CARAT_TRY(const auto ids, encode_chat_prompt(context.model, input));
-  return Json::object({{"input_tokens", ids.size()}});
+  CARAT_TRY(auto tokens, encode_chat_prompt(context, input));
+  return TextAnswer(AnswerOfIds{std::move(tokens), [](std::span<const TokenId> ids) {
+                                  return Json::object({{"input_tokens", ids.size()}});
+                                }});
 }
 
 }  // namespace
@@ -175,14 +177,32 @@ void Api::Impl::count_message_tokens(HttpRequest request, ReplyPtr reply) {
 }
 
 void Api::Impl::answer_text(ErrorStyle style, TextFunction function, HttpRequest& request, const ReplyPtr& reply) {
-  on_prep(style, reply, [this, style, function, reply, text = std::move(request.body)] {
+  auto gone = std::make_shared<std::atomic<bool>>(false);
+  reply->on_disconnect([gone] { gone->store(true); });
+  on_prep(style, reply, [this, style, function, reply, gone, text = std::move(request.body)] {
     RequestStage stage = RequestStage::kSchema;
     const auto body = parse_json(text);
-    const auto answer = body ? function(prepare_context(), *body, stage) : Result<Json>(body.error());
-    if (answer) return reply->send({200, "application/json", answer->dump(), {}});
-    send_error(*reply, stage == RequestStage::kSchema ? schema_error(style, answer.error())
-                                                      : request_error(style, answer.error()));
+    auto answer = body ? function(prepare_context(), *body, stage) : Result<TextAnswer>(body.error());
+    if (!answer)
+      return send_error(*reply, stage == RequestStage::kSchema ? schema_error(style, answer.error())
+                                                               : request_error(style, answer.error()));
+    if (const auto* ready = std::get_if<Json>(&*answer))
+      return reply->send({200, "application/json", ready->dump(), {}});
+    answer_of_ids(style, std::move(std::get<AnswerOfIds>(*answer)), gone, reply);
   });
+}
+
+void Api::Impl::answer_of_ids(ErrorStyle style, AnswerOfIds answer, std::shared_ptr<const std::atomic<bool>> cancelled,
+                              const ReplyPtr& reply) {
+  std::vector<MediaPart> parts;
+  for (PlacedMedium& medium : answer.prompt.media) parts.push_back(medium.take_part());
+  const auto send = [this, answer = std::move(answer), style, reply](auto loaded) {
+    if (!loaded) return send_error(*reply, request_error(style, loaded.error()));
+    const auto expanded = expand_media(answer.prompt, *loaded, model()->config->media, *model()->tokenizer);
+    reply->send({200, "application/json", answer.body(expanded.ids).dump(), {}});
+  };
+  if (parts.empty()) return send(Result<std::vector<LoadedMedium>>(std::vector<LoadedMedium>{}));
+  media_pool->load(std::move(parts), std::move(cancelled), send);
 }
 
 }  // namespace carat

@@ -83,22 +83,52 @@ void append_chat_logprobs(std::string& out, const WriterContext& context, const 
   out += "]}";
 }
 
+namespace {
+
+void add_prompt(UsageNumbers& usage, const Prompt& prompt) {
+  usage.prompt_tokens += static_cast<int64_t>(prompt.prepared.ids.size());
+  usage.cached_tokens += prompt.stats.cached_tokens;
+  for (const MediaSpan& span : prompt.prepared.media) {
+    using Kind = EncoderInput::Kind;
+    const Kind kind = span.input->kind;
+    (kind == Kind::kImage   ? usage.image_tokens
+     : kind == Kind::kAudio ? usage.audio_tokens
+                            : usage.video_tokens) += span.input->num_tokens;
+  }
+}
+
+void add_sample(UsageNumbers& usage, const Prompt& prompt, const Sample& sample) {
+  usage.completion_tokens += static_cast<int64_t>(sample.tokens.size());
+  usage.reasoning_tokens += prompt.reasoning_tokens(sample);
+}
+
+}  // namespace
+
 UsageNumbers usage_of(const Prompt& prompt, const Sample& sample) {
-  return {static_cast<int64_t>(prompt.prepared.ids.size()), static_cast<int64_t>(sample.tokens.size()),
-          prompt.reasoning_tokens(sample), prompt.stats.cached_tokens};
+  UsageNumbers usage;
+  add_prompt(usage, prompt);
+  add_sample(usage, prompt, sample);
+  return usage;
 }
 
 UsageNumbers usage_of(std::span<const Prompt> prompts) {
   UsageNumbers sum;
   for (const Prompt& prompt : prompts) {
-    sum.prompt_tokens += static_cast<int64_t>(prompt.prepared.ids.size());
-    sum.cached_tokens += prompt.stats.cached_tokens;
-    for (const Sample& sample : prompt.samples) {
-      sum.completion_tokens += static_cast<int64_t>(sample.tokens.size());
-      sum.reasoning_tokens += prompt.reasoning_tokens(sample);
-    }
+    add_prompt(sum, prompt);
+    for (const Sample& sample : prompt.samples) add_sample(sum, prompt, sample);
   }
   return sum;
+}
+
+void append_media_tokens(std::string& out, const UsageNumbers& usage) {
+  const auto add = [&](std::string_view member, int64_t count) {
+    if (count == 0) return;
+    out += member;
+    append_number(out, count);
+  };
+  add(R"(,"image_tokens":)", usage.image_tokens);
+  add(R"(,"audio_tokens":)", usage.audio_tokens);
+  add(R"(,"video_tokens":)", usage.video_tokens);
 }
 
 void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report, bool with_nulls) {
@@ -108,9 +138,10 @@ void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report
   append_number(out, usage.prompt_tokens + usage.completion_tokens);
   out += R"(,"completion_tokens":)";
   append_number(out, usage.completion_tokens);
-  if (cache_report) {
+  if (cache_report || usage.has_media()) {
     out += R"(,"prompt_tokens_details":{"cached_tokens":)";
     append_number(out, usage.cached_tokens);
+    append_media_tokens(out, usage);
     out += '}';
   } else if (with_nulls) {
     out += R"(,"prompt_tokens_details":null)";

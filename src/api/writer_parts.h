@@ -28,9 +28,13 @@ void append_chat_logprobs(std::string& out, const WriterContext& context, const 
 
 struct UsageNumbers {
   int64_t prompt_tokens = 0, completion_tokens = 0, reasoning_tokens = 0, cached_tokens = 0;
+  int64_t image_tokens = 0, audio_tokens = 0, video_tokens = 0;  ///< soft tokens of the prompts, without their markers
+  bool has_media() const { return image_tokens + audio_tokens + video_tokens > 0; }
 };
 UsageNumbers usage_of(const Prompt& prompt, const Sample& sample);
 UsageNumbers usage_of(std::span<const Prompt> prompts);
+/// `,"image_tokens":N` and so on, of the kinds that there are.
+void append_media_tokens(std::string& out, const UsageNumbers& usage);
 /// `with_nulls`: details that do not apply are null; else they are left out.
 void append_usage(std::string& out, const UsageNumbers& usage, bool cache_report, bool with_nulls = true);
 

@@ -24,21 +24,25 @@ std::string_view to_string(ChatRole role) {
   return "user";
 }
 
-namespace {
-void count_media(const ContentParts& parts, MediaCounts& counts) {
-  for (const ContentPart& part : parts)
-    if (const auto* media = std::get_if<MediaPart>(&part))
-      ++(media->kind == MediaKind::kImage   ? counts.images
-         : media->kind == MediaKind::kAudio ? counts.audios
-                                            : counts.videos);
+std::string_view to_string(MediaKind kind) {
+  switch (kind) {
+    case MediaKind::kImage:
+      return "image";
+    case MediaKind::kAudio:
+      return "audio";
+    case MediaKind::kVideo:
+      return "video";
+  }
+  return "image";
 }
-}  // namespace
 
-MediaCounts count_media(const ChatInput& input) {
-  MediaCounts counts;
+std::vector<MediaPart> all_media(const ChatInput& input) {
+  std::vector<MediaPart> media;
   for (const ChatMessage& message : input.messages)
-    if (const auto* parts = std::get_if<ContentParts>(&message.content)) count_media(*parts, counts);
-  return counts;
+    if (const auto* parts = std::get_if<ContentParts>(&message.content))
+      for (const ContentPart& part : *parts)
+        if (const auto* medium = std::get_if<MediaPart>(&part)) media.push_back(*medium);
+  return media;
 }
 
 }  // namespace carat

@@ -2,6 +2,7 @@
 // A chat request as the template sees it: prepared messages, tools and switches. Plain data, no JSON but where the
 // template itself works on JSON values (call arguments, tool parameters).
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,8 @@ enum class ChatRole { kSystem, kDeveloper, kUser, kAssistant, kTool, kFunction, 
 std::string_view to_string(ChatRole role);
 
 enum class MediaKind { kImage, kAudio, kVideo };
+/// "image", "audio", "video"
+std::string_view to_string(MediaKind kind);
 
 struct TextPart {
   std::string text;
@@ -25,7 +28,8 @@ struct TextPart {
 
 struct MediaPart {
   MediaKind kind = MediaKind::kImage;
-  std::string source;  ///< URL, data URI, path or bare base64, as the client sent it
+  /// URL, data URI, path or bare base64, as the client sent it. Never null; shared, since it may be megabytes.
+  std::shared_ptr<const std::string> source;
 };
 
 using ContentPart = std::variant<TextPart, MediaPart>;
@@ -82,11 +86,7 @@ struct ChatInput {
   std::string continuation;
 };
 
-/// Which kinds of media appear, and how many of each.
-struct MediaCounts {
-  int images = 0, audios = 0, videos = 0;
-  bool any() const { return images + audios + videos > 0; }
-};
-MediaCounts count_media(const ChatInput& input);
+/// All media, in the order of the messages.
+std::vector<MediaPart> all_media(const ChatInput& input);
 
 }  // namespace carat

@@ -1,6 +1,7 @@
 #include "chat/parse_chat.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,6 +56,10 @@ Result<bool> optional_bool(const Json& object, std::string_view key, bool otherw
   return value->as_bool();
 }
 
+std::shared_ptr<const std::string> shared(std::string text) {
+  return std::make_shared<const std::string>(std::move(text));
+}
+
 /// An absent or null list is empty.
 Result<const JsonArray*> optional_array(const Json& object, std::string_view key, std::string_view place) {
   static const JsonArray kEmpty;
@@ -74,7 +79,8 @@ Result<void> check_object(const Json& value, std::string_view place) {
 Result<MediaPart> parse_media_url(const Json& part, MediaKind kind, std::string_view key, std::string_view place) {
   const Json* holder = part.find(key);
   if (!holder) return invalid(str_cat(place_of(place, key), " is required"));
-  CARAT_TRY_VOID(check_object(*holder, place_of(place, key)));
+  if (holder->is_string()) return MediaPart{kind, shared(holder->as_string())};
+  if (!holder->is_object()) return wrong_type(place_of(place, key), "a string or an object", *holder);
   CARAT_TRY(auto url, required_string(*holder, "url", place_of(place, key)));
   if (key == "image_url") {
     CARAT_TRY(const auto detail, optional_string(*holder, "detail", place_of(place, key)));
@@ -82,7 +88,7 @@ Result<MediaPart> parse_media_url(const Json& part, MediaKind kind, std::string_
       return invalid(
           str_cat(place_of(place, key), ".detail must be 'auto', 'low', 'high' or 'default', not '", *detail, "'"));
   }
-  return MediaPart{kind, std::move(url)};
+  return MediaPart{kind, shared(std::move(url))};
 }
 
 Result<MediaPart> parse_input_audio(const Json& part, std::string_view place) {
@@ -94,7 +100,8 @@ Result<MediaPart> parse_input_audio(const Json& part, std::string_view place) {
   CARAT_TRY(const auto format, required_string(*holder, "format", holder_place));
   if (format != "wav" && format != "mp3")
     return invalid(str_cat(holder_place, ".format must be 'wav' or 'mp3', not '", format, "'"));
-  return MediaPart{MediaKind::kAudio, str_cat("data:audio/", format == "mp3" ? "mpeg" : "wav", ";base64,", data)};
+  return MediaPart{MediaKind::kAudio,
+                   shared(str_cat("data:audio/", format == "mp3" ? "mpeg" : "wav", ";base64,", data))};
 }
 
 /// A thought as a content part; the template ignores it.

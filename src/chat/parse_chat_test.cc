@@ -162,8 +162,8 @@ TEST(ParseChat, Content) {
   EXPECT_THAT(content("user", R"([{"type": "input_image", "image_url": "u"}])"), HasSubstr("'input_image' is unknown"));
   EXPECT_EQ(content("user", R"([{"type": "text"}])"), "messages[0].content[0].text is required");
   EXPECT_EQ(content("user", R"([{"type": "image_url"}])"), "messages[0].content[0].image_url is required");
-  EXPECT_EQ(content("user", R"([{"type": "image_url", "image_url": "u"}])"),
-            "messages[0].content[0].image_url must be an object, not string");
+  EXPECT_EQ(content("user", R"([{"type": "image_url", "image_url": 7}])"),
+            "messages[0].content[0].image_url must be a string or an object, not integer");
   EXPECT_EQ(content("user", R"([{"type": "video_url", "video_url": {}}])"),
             "messages[0].content[0].video_url.url is required");
   EXPECT_THAT(content("user", R"([{"type": "image_url", "image_url": {"url": "u", "detail": "huge"}}])"),
@@ -182,19 +182,14 @@ TEST(ParseChat, MediaKeepTheirSource) {
       {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}},
       {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "mp3"}},
       {"type": "audio_url", "audio_url": {"url": "a"}},
+      {"type": "image_url", "image_url": "plain"},
       {"type": "video_url", "video_url": {"url": "v", "fps": 2}}]}]})"));
   ASSERT_TRUE(input);
-  std::vector<std::string> sources;
-  for (const ContentPart& part : std::get<ContentParts>(input->messages[0].content))
-    sources.push_back(std::get<MediaPart>(part).source);
-  EXPECT_THAT(sources,
-              ElementsAre("http://h/i.png", "data:audio/wav;base64,QQ==", "data:audio/mpeg;base64,QQ==", "a", "v"));
-  const MediaCounts counts = count_media(*input);
-  EXPECT_EQ(counts.images, 1);
-  EXPECT_EQ(counts.audios, 3);
-  EXPECT_EQ(counts.videos, 1);
-  EXPECT_TRUE(counts.any());
-  EXPECT_FALSE(count_media(parsed("")).any());
+  std::vector<std::string> found;
+  for (const MediaPart& part : all_media(*input)) found.push_back(str_cat(to_string(part.kind), " ", *part.source));
+  EXPECT_THAT(found, ElementsAre("image http://h/i.png", "audio data:audio/wav;base64,QQ==",
+                                 "audio data:audio/mpeg;base64,QQ==", "audio a", "image plain", "video v"));
+  EXPECT_TRUE(all_media(parsed("")).empty());
 }
 
 TEST(ParseChat, UserMessagesHaveNothingButContent) {

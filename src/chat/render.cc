@@ -20,18 +20,6 @@ constexpr std::string_view kChannelClose = "<channel|>";
 /// What the last turn left behind; it decides how the reply begins.
 enum class TurnEnd { kText, kPendingCall, kToolResponse };
 
-std::string_view placeholder(MediaKind kind) {
-  switch (kind) {
-    case MediaKind::kImage:
-      return "<|image|>";
-    case MediaKind::kAudio:
-      return "<|audio|>";
-    case MediaKind::kVideo:
-      return "<|video|>";
-  }
-  return "";
-}
-
 /// Appends `text` without its thoughts, trimmed. A closer without an opener vanishes; an opener without a closer takes
 /// the rest of the text with it.
 void append_without_thoughts(std::string& out, std::string_view text) {
@@ -51,7 +39,7 @@ class Renderer {
   Renderer(const ChatInput& input, ChatFamily family)
       : input_(input), options_(input.options), family_(family), messages_(input.messages) {}
 
-  Result<std::string> run() {
+  Result<RenderedPrompt> run() {
     out_ = "<bos>";
     CARAT_TRY_VOID(system_turn());
     for (size_t i = 0; i < messages_.size(); ++i)
@@ -59,7 +47,7 @@ class Renderer {
     for (size_t i = 0; i < messages_.size(); ++i)
       if (messages_[i].role != ChatRole::kTool) CARAT_TRY_VOID(turn(i));
     if (options_.add_generation_prompt) generation_prompt();
-    return std::move(out_);
+    return RenderedPrompt{std::move(out_), input_.continuation, std::move(media_)};
   }
 
  private:
@@ -193,7 +181,7 @@ class Renderer {
     out_ += "<|\"|>}<tool_response|>";
     if (!parts) return;
     for (const ContentPart& part : *parts)
-      if (const auto* media = std::get_if<MediaPart>(&part)) out_ += placeholder(media->kind);
+      if (const auto* media = std::get_if<MediaPart>(&part)) append_media(*media);
   }
 
   void content(const ChatContent& content, bool is_model) {
@@ -202,8 +190,13 @@ class Renderer {
       if (const auto* text = std::get_if<TextPart>(&part))
         append_text(text->text, is_model);
       else
-        out_ += placeholder(std::get<MediaPart>(part).kind);
+        append_media(std::get<MediaPart>(part));
     }
+  }
+
+  void append_media(const MediaPart& part) {
+    media_.push_back({part, out_.size()});
+    out_ += placeholder(part.kind);
   }
 
   void append_text(std::string_view text, bool is_model) {
@@ -230,13 +223,23 @@ class Renderer {
   bool previous_is_model_ = false;
   TurnEnd end_ = TurnEnd::kText;
   std::string out_;
+  std::vector<RenderedMedia> media_;
 };
 
 }  // namespace
 
-Result<RenderedPrompt> render_chat(const ChatInput& input, ChatFamily family) {
-  CARAT_TRY(auto text, Renderer(input, family).run());
-  return RenderedPrompt{std::move(text), input.continuation};
+std::string_view placeholder(MediaKind kind) {
+  switch (kind) {
+    case MediaKind::kImage:
+      return "<|image|>";
+    case MediaKind::kAudio:
+      return "<|audio|>";
+    case MediaKind::kVideo:
+      return "<|video|>";
+  }
+  return "";
 }
+
+Result<RenderedPrompt> render_chat(const ChatInput& input, ChatFamily family) { return Renderer(input, family).run(); }
 
 }  // namespace carat

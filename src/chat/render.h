@@ -2,7 +2,9 @@
 // Gemma 4's chat template, written out: prepared messages -> prompt text, byte for byte what the official template
 // (header date 2026-07-09) gives, its quirks included. Spec: prompt-format.md sections 4 to 8.
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -19,9 +21,20 @@ enum class ChatFamily {
   kBig,    ///< 12B, 26B-A4B, 31B
 };
 
+/// What stands in a prompt's text for a medium of this kind, e.g. "<|image|>".
+std::string_view placeholder(MediaKind kind);
+
+struct RenderedMedia {
+  MediaPart part;
+  size_t offset = 0;  ///< of its placeholder in the text; other places that spell it are the client's words
+};
+
 struct RenderedPrompt {
   std::string text;
   std::string continuation;  ///< to be tokenised by itself and appended
+  /// In the order of the text. Media for which the template has no place (in a system message, in the result of no
+  /// call) are not among them.
+  std::vector<RenderedMedia> media = {};
 };
 
 /// Errors: kInvalidArgument where the template itself would fail, e.g. on call arguments that are text.

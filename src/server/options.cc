@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <thread>
 #include <utility>
 
 #include "base/str.h"
@@ -390,6 +391,38 @@ void read_model_flags(const Values& values, ServerOptions& o) {
   o.allow_auto_truncate = values.on("--allow-auto-truncate");
 }
 
+/// {"image": 4, "audio": 1}: counts of kinds.
+Result<void> read_media_limits(const Json& limits, MediaOptions& media) {
+  if (limits.is_null()) return {};
+  const auto bad = [](std::string_view what) {
+    return Error{Errc::kInvalidArgument, str_cat("argument --limit-mm-data-per-request: ", what)};
+  };
+  for (const auto& [key, value] : limits.as_object()) {
+    std::optional<int>* most = key == "image"   ? &media.max_images
+                               : key == "audio" ? &media.max_audios
+                               : key == "video" ? &media.max_videos
+                                                : nullptr;
+    if (!most) return bad(str_cat("unknown kind '", key, "' (choose from 'image', 'audio', 'video')"));
+    if (!value.is_int() || value.as_int() < 0 || value.as_int() > kMaxMediaPerPrompt)
+      return bad(str_cat(key, " must be between 0 and ", kMaxMediaPerPrompt, ", got ", value.dump()));
+    *most = static_cast<int>(value.as_int());
+  }
+  return {};
+}
+
+Result<void> read_media_flags(const Values& values, MediaOptions& media) {
+  const int64_t max_mb = *values.maybe_long("--media-url-max-file-size-mb");
+  const int64_t max_bytes = (max_mb > 0 ? max_mb : 1 << 20) << 20;
+  media.fetch.max_bytes = media.limits.max_encoded_bytes = max_bytes;
+  media.fetch.allow_private_addresses = values.on("--allow-private-media");
+  media.fetch.allowed_domains = values.texts("--allowed-media-domains");
+  media.fetch.allowed_local_path = values.maybe_text("--allowed-local-media-path").value_or("");
+  media.num_fetch_threads = values.integer("--mm-io-worker-num");
+  media.num_threads = values.maybe_integer("--mm-processor-worker-num")
+                          .value_or(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  return read_media_limits(values.json("--limit-mm-data-per-request"), media);
+}
+
 /// SGLang's rule for buckets of lengths: "default", "tse MIDDLE BASE COUNT" (two-sided exponential) or "custom
 /// BOUND...".
 Result<std::vector<double>> length_buckets(std::string_view flag, const std::vector<std::string>& rule) {
@@ -527,6 +560,7 @@ Result<ServerOptions> to_options(const Given& given) {
   read_model_flags(values, o);
   read_server_flags(values, o);
   read_scheduling_flags(values, o);
+  CARAT_TRY_VOID(read_media_flags(values, o.media));
   for (auto [flag, buckets] : {std::pair("--prompt-tokens-buckets", &o.prompt_tokens_buckets),
                                std::pair("--generation-tokens-buckets", &o.generation_tokens_buckets)}) {
     CARAT_TRY(*buckets, length_buckets(flag, values.texts(flag)));

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/media_loader.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/result.h"
@@ -73,6 +74,7 @@ struct ServerOptions {
   bool enable_response_store = false;
   bool return_input_ids = false, return_output_ids = false;
   bool allow_auto_truncate = false;
+  MediaOptions media;
   // Server
   std::string host = "127.0.0.1";
   int port = 30000;

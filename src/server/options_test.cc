@@ -123,11 +123,42 @@ TEST(Options, HelpAndExitStatus) {
 
 TEST(Options, MarksDecide) {
   EXPECT_THAT(parsed({"--page-size", "64"}).warnings, ElementsAre(HasSubstr("--page-size has no effect here")));
-  EXPECT_THAT(parsed({"--enable-multimodal"}).warnings, ElementsAre(HasSubstr("not built yet")));
+  EXPECT_THAT(parsed({"--trust-request-chat-template"}).warnings, ElementsAre(HasSubstr("not built yet")));
+  EXPECT_TRUE(parsed({"--enable-multimodal"}).warnings.empty());
   EXPECT_TRUE(parsed({"--pp-size", "1", "--cpu-offload-gb", "0"}).warnings.empty());
   EXPECT_THAT(error_of({"--pp-size", "2"}), HasSubstr("2 is not supported"));
   EXPECT_THAT(error_of({"--enable-lora"}), HasSubstr("adapters are not built"));
   EXPECT_THAT(check_supported(parsed({"--tp", "2"})).error().message, HasSubstr("--tp-size 2"));
+}
+
+TEST(Options, Media) {
+  const MediaOptions defaults = parsed({}).media;
+  EXPECT_EQ(defaults.fetch.max_bytes, 64 << 20);
+  EXPECT_FALSE(defaults.fetch.allow_private_addresses);
+  EXPECT_TRUE(defaults.fetch.allowed_domains.empty());
+  EXPECT_TRUE(defaults.fetch.allowed_local_path.empty());
+  EXPECT_FALSE(defaults.max_images);
+  EXPECT_GE(defaults.num_threads, 1);
+  EXPECT_EQ(defaults.num_fetch_threads, 32);
+  const MediaOptions given =
+      parsed({"--allowed-media-domains", "a.org", "b.org", "--allow-private-media", "--allowed-local-media-path",
+              "/media", "--media-url-max-file-size-mb", "3", "--mm-io-worker-num", "5", "--mm-processor-worker-num",
+              "6", "--limit-mm-data-per-request", R"({"image": 4, "video": 0})"})
+          .media;
+  EXPECT_THAT(given.fetch.allowed_domains, ElementsAre("a.org", "b.org"));
+  EXPECT_TRUE(given.fetch.allow_private_addresses);
+  EXPECT_EQ(given.fetch.allowed_local_path, "/media");
+  EXPECT_EQ(given.fetch.max_bytes, 3 << 20);
+  EXPECT_EQ(given.limits.max_encoded_bytes, 3 << 20);
+  EXPECT_EQ(given.num_fetch_threads, 5);
+  EXPECT_EQ(given.num_threads, 6);
+  EXPECT_EQ(given.max_images, 4);
+  EXPECT_EQ(given.max_videos, 0);
+  EXPECT_FALSE(given.max_audios);
+  EXPECT_GT(parsed({"--media-url-max-file-size-mb", "0"}).media.fetch.max_bytes, int64_t{1} << 32);
+  EXPECT_THAT(error_of({"--limit-mm-data-per-request", R"({"picture": 1})"}), HasSubstr("unknown kind 'picture'"));
+  EXPECT_THAT(error_of({"--limit-mm-data-per-request", R"({"image": -1})"}), HasSubstr("between 0 and 1024, got -1"));
+  EXPECT_THAT(error_of({"--limit-mm-data-per-request", R"({"image": "2"})"}), HasSubstr("got \"2\""));
 }
 
 TEST(Options, SecretsAreHidden) {

@@ -55,6 +55,7 @@ ApiSettings api_settings(const ServerOptions& o, const LoadedModel& model, const
   s.log_requests_json = o.log_requests_json;
   s.log_access = o.log_level_http <= LogLevel::kInfo;
   s.prep_threads = o.prep_threads;
+  s.media = o.media;
   s.server_arguments = o.arguments;
   s.launch_command = launch_command;
   return s;

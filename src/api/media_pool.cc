@@ -1,0 +1,93 @@
+#include "api/media_pool.h"
+
+#include <exception>
+
+#include "base/str.h"
+
+namespace carat {
+namespace {
+
+Error overloaded() { return {Errc::kOverloaded, "The request queue is full."}; }
+
+}  // namespace
+
+struct MediaPool::Batch {
+  std::vector<MediaPart> parts;
+  std::shared_ptr<const std::atomic<bool>> cancelled;
+  Done done;
+  std::vector<Result<LoadedMedium>> results;
+  std::atomic<bool> failed = false;
+  std::atomic<size_t> num_left;
+};
+
+MediaPool::MediaPool(Load load, const MediaOptions& options)
+    : load_(std::move(load)),
+      here_(options.num_threads, kMaxWaitingMedia, "media"),
+      elsewhere_(options.num_fetch_threads, kMaxWaitingMedia, "fetch") {}
+
+MediaPool::~MediaPool() { stopping_.store(true); }
+
+void MediaPool::load(std::vector<MediaPart> parts, std::shared_ptr<const std::atomic<bool>> cancelled, Done done) {
+  auto batch = std::make_shared<Batch>();
+  batch->results.assign(parts.size(), Error{Errc::kCancelled, "The request was given up."});
+  batch->num_left = parts.size() + 1;  // one of them is ours, so that nobody is done before all are queued
+  batch->parts = std::move(parts);
+  batch->cancelled = std::move(cancelled);
+  batch->done = std::move(done);
+  for (size_t i = 0; i < batch->parts.size(); ++i) {
+    const auto size = static_cast<int64_t>(batch->parts[i].source->size());
+    TaskPool& pool = MediaLoader::is_remote(batch->parts[i]) ? elsewhere_ : here_;
+    const bool fits = waiting_bytes_.fetch_add(size) + size <= kMaxWaitingMediaBytes;
+    const bool queued = fits && pool.submit([this, batch, i, size] {
+      waiting_bytes_.fetch_sub(size);
+      load_one(*batch, i);
+      finish_one(batch);
+    });
+    if (queued) continue;
+    waiting_bytes_.fetch_sub(size);
+    batch->results[i] = overloaded();
+    batch->failed.store(true);
+    finish_one(batch);
+  }
+  finish_one(batch);
+}
+
+void MediaPool::load_one(Batch& batch, size_t index) {
+  Result<LoadedMedium>& result = batch.results[index];
+  MediaPart& part = batch.parts[index];
+  if (stopping_.load())
+    result = Error{Errc::kUnavailable, "The server is shutting down."};
+  else if (!batch.failed.load() && !batch.cancelled->load())
+    result = load_safely(part);
+  part.source.reset();  // megabytes, perhaps
+  if (result || result.error().code == Errc::kCancelled) return;
+  batch.failed.store(true);
+  if (batch.parts.size() > 1)
+    result = Error{result.error().code, str_cat("Medium ", index + 1, " of ", batch.parts.size(), " (",
+                                                to_string(part.kind), "): ", result.error().message)};
+}
+
+/// A batch whose part never ends would never be answered.
+Result<LoadedMedium> MediaPool::load_safely(const MediaPart& part) const {
+  try {
+    return load_(part);
+  } catch (const std::exception& e) {
+    return Error{Errc::kInternal, str_cat("loading a medium failed: ", e.what())};
+  }
+}
+
+void MediaPool::finish_one(const std::shared_ptr<Batch>& batch) {
+  if (batch->num_left.fetch_sub(1) > 1) return;
+  std::vector<LoadedMedium> loaded;
+  const Error* error = nullptr;
+  for (auto& result : batch->results) {
+    if (result)
+      loaded.push_back(std::move(*result));
+    else if (!error || error->code == Errc::kCancelled)
+      error = &result.error();  // one that made others be given up comes before them
+  }
+  if (error) return batch->done(*error);
+  batch->done(std::move(loaded));
+}
+
+}  // namespace carat

@@ -1,0 +1,47 @@
+#pragma once
+// Threads that load media, apart from those that prepare text: a slow address or a large picture holds up nobody else.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "api/media_loader.h"
+#include "base/task_pool.h"
+
+namespace carat {
+
+/// Media that wait to be loaded at most; more get 503, as do more bytes of them.
+inline constexpr size_t kMaxWaitingMedia = 4096;
+inline constexpr int64_t kMaxWaitingMediaBytes = int64_t{1} << 30;
+
+/// What comes with a request is decoded by some threads, what comes from elsewhere is fetched and decoded by others, so
+/// that addresses that do not answer hold up only other addresses. Any thread.
+class MediaPool {
+ public:
+  using Load = std::function<Result<LoadedMedium>(const MediaPart&)>;
+  using Done = std::function<void(Result<std::vector<LoadedMedium>>)>;
+
+  /// `load` blocks; it is called on the pool's threads.
+  MediaPool(Load load, const MediaOptions& options);
+  /// Waits for the media that are being loaded; those that wait are given up (kUnavailable).
+  ~MediaPool();
+
+  /// Loads `parts` and calls `done` once with what they became, in their order, or with the first error among them, on
+  /// a thread of the pool or before this returns. `cancelled`: nobody wants them any more, which is looked at before
+  /// each of them (kCancelled). Errors are those of loading, and kOverloaded.
+  void load(std::vector<MediaPart> parts, std::shared_ptr<const std::atomic<bool>> cancelled, Done done);
+
+ private:
+  struct Batch;
+  void load_one(Batch& batch, size_t index);
+  Result<LoadedMedium> load_safely(const MediaPart& part) const;
+  void finish_one(const std::shared_ptr<Batch>& batch);
+
+  const Load load_;
+  std::atomic<bool> stopping_ = false;
+  std::atomic<int64_t> waiting_bytes_ = 0;
+  TaskPool here_, elsewhere_;
+};
+
+}  // namespace carat
