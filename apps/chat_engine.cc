@@ -35,7 +35,8 @@ class EngineChat final : public DialogBackend {
                               const std::function<void(std::string_view, std::string_view)>& on_piece,
                               const std::atomic<bool>& stop) override {
     RequestStage stage = RequestStage::kSchema;
-    CARAT_TRY(auto prepared, prepare_chat({served_, settings_}, dialog_body(dialog, local_->model.name), stage));
+    CARAT_TRY(auto prepared,
+              prepare_chat({served_, settings_, no_media_}, dialog_body(dialog, local_->model.name), stage));
     const PreparedPrompt& prompt = prepared.prompts.front();
     SampleDecoder decoder(*served_.tokenizer, served_.markers, prompt);
     const auto stream = std::make_shared<RequestStream>();
@@ -66,6 +67,7 @@ class EngineChat final : public DialogBackend {
   const std::unique_ptr<LocalEngine> local_;
   const ApiSettings settings_;
   const ServedModel served_;
+  const MediaLoader no_media_{{}, {}};  // a dialog is text
 };
 
 }  // namespace

@@ -209,6 +209,71 @@ TEST(NativeRequest, BatchesAndLists) {
   EXPECT_NE(message(parse("{}")), "");
 }
 
+TEST(NativeRequest, Media) {
+  const auto media = [](std::string_view fields) {
+    const auto request = parse_native_request(json(str_cat("{", fields, "}")), with_limit(128));
+    if (!request) return request.error().message;
+    std::string out;
+    for (const NativeItem& item : request->items) {
+      if (&item != &request->items.front()) out += " | ";
+      for (const MediaPart& part : item.media)
+        out += str_cat(out.empty() || out.ends_with(' ') ? "" : " ", to_string(part.kind), ":", *part.source);
+    }
+    return out;
+  };
+  EXPECT_EQ(media(R"("text": "t", "image_data": "a")"), "image:a");
+  EXPECT_EQ(media(R"("text": "t", "image_data": {"url": "a", "detail": "low"})"), "image:a");
+  EXPECT_EQ(media(R"("input_ids": [1], "image_data": ["a", null, "b"], "audio_data": "s", "video_data": ["v"])"),
+            "image:a image:b audio:s video:v");
+  EXPECT_EQ(media(R"("text": "t", "image_data": [["a", "b"]])"), "image:a image:b");
+  for (const char* none : {"null", "\"\"", "[]"}) EXPECT_EQ(media(str_cat(R"("text": "t", "image_data": )", none)), "");
+  EXPECT_EQ(media(R"("text": ["t", "u"], "image_data": ["a", "b"])"), "image:a | image:b");
+  EXPECT_EQ(media(R"("text": ["t", "u"], "image_data": [["a", "b"], null])"), "image:a image:b | ");
+  EXPECT_EQ(media(R"("text": ["t", "u"], "image_data": "a")"), "image:a | image:a");
+  EXPECT_EQ(media(R"("text": ["t", "u"], "image_data": ["a"])"), "image_data: a list must have one entry per prompt");
+  EXPECT_THAT(media(R"("text": "t", "audio_data": 5)"), StartsWith("audio_data: Input should be a URL"));
+  EXPECT_THAT(media(R"("text": "t", "video_data": [{"uri": "a"}])"), HasSubstr("object without a url"));
+  const auto native = vertex_to_native(json(R"({"instances": [{"text": "t", "image_data": "a"}, {"text": "u"}]})"));
+  ASSERT_TRUE(native);
+  EXPECT_EQ(native->find("image_data")->dump(), R"(["a",null])");
+}
+
+TEST(Usage, CountsSoftTokensByKind) {
+  const auto span = [](EncoderInput::Kind kind, int tokens) {
+    auto input = std::make_shared<EncoderInput>();
+    input->kind = kind;
+    input->num_tokens = tokens;
+    return MediaSpan{0, input};
+  };
+  Prompt prompt;
+  prompt.prepared.ids.assign(30, 1);
+  prompt.samples.resize(1);
+  const auto usage = [&] {
+    std::string out;
+    append_usage(out, usage_of(std::span(&prompt, 1)), false);
+    return out;
+  };
+  EXPECT_THAT(usage(), HasSubstr(R"("prompt_tokens_details":null)"));
+  using Kind = EncoderInput::Kind;
+  prompt.prepared.media = {span(Kind::kImage, 4), span(Kind::kImage, 5), span(Kind::kVideoFrame, 7)};
+  EXPECT_THAT(usage(), HasSubstr(R"("prompt_tokens_details":{"cached_tokens":0,"image_tokens":9,"video_tokens":7})"));
+  prompt.prepared.media = {span(Kind::kAudio, 6)};
+  EXPECT_THAT(usage(), HasSubstr(R"({"cached_tokens":0,"audio_tokens":6})"));
+}
+
+TEST(FitToContext, MediaAreNotCut) {
+  PreparedPrompt prompt;
+  prompt.ids.assign(200, 1);
+  for (const int begin : {10, 60, 95, 120}) {
+    auto input = std::make_shared<EncoderInput>();
+    input->num_tokens = 20;
+    prompt.media.push_back({begin, input});
+  }
+  ASSERT_TRUE(fit_to_context(prompt, 100, 1 << 20, true));
+  EXPECT_EQ(prompt.ids.size(), 95u);
+  EXPECT_EQ(prompt.media.size(), 2u);
+}
+
 TEST(FitToContext, Limits) {
   const auto fit = [](int given, std::optional<int64_t> wanted, bool truncate = false, int pool = 1 << 20) {
     PreparedPrompt prompt;

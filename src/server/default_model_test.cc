@@ -21,6 +21,8 @@ TEST(DefaultModel, ConfigurationHasTheFormOfE2b) {
   EXPECT_GT(config->text.ple_size, 0);
   EXPECT_LT(config->text.first_shared_layer, config->text.num_layers);
   EXPECT_EQ(config->generation.eos_token_ids, (std::vector<TokenId>{1, 50, 106}));
+  ASSERT_TRUE(config->vision && config->audio);
+  EXPECT_EQ(config->vision->image_soft_tokens, 280);
 }
 
 TEST(DefaultModel, TokenizerRoundTrips) {

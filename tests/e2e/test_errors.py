@@ -73,7 +73,7 @@ class Errors(unittest.TestCase):
         self.check_openai(self.chat(thinking_budget=-1), bad, "thinking_budget must be an integer between 0 and")
         self.check_openai(self.chat(return_hidden_states=True), bad, "return_hidden_states")
         self.check_openai(self.chat(messages=[{"role": "user", "content": [
-            {"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}]}]), bad, "text only")
+            {"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}]}]), bad, "127.0.0.1")
         self.check_openai(self.chat(tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="required", regex="a"),
                           bad, "tool_choice 'required' or a named tool cannot be combined with response_format, regex, or ebnf: the "
                           "tool-call constraint and the output constraint cannot both be honored.")

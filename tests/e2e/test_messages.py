@@ -147,7 +147,7 @@ class Messages(unittest.TestCase):
         self.refused("temperature", temperature=-1)
         self.refused("temperature", temperature=-1, stream=True)
         self.refused("not found in tools list", tools=TOOLS, tool_choice={"type": "tool", "name": "g"})
-        self.refused("text only", [{"role": "user", "content": [
+        self.refused("image", [{"role": "user", "content": [
             {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA"}}]}])
         self.refused("'document' blocks are not supported", [{"role": "user", "content": [{"type": "document"}]}])
         answer = self.server.request("POST", "/v1/messages", "{}", {"x-api-key": "secret"})

@@ -66,7 +66,7 @@ class Ollama(unittest.TestCase):
         for path, body, text in (("/api/chat", {}, "model: Field required"),
                                  ("/api/generate", {"model": "m", "prompt": "x", "raw": True}, "raw is not supported"),
                                  ("/api/generate", {"model": "m", "prompt": "x", "options": {"temperature": -1}}, "temperature"),
-                                 ("/api/generate", {"model": "m", "prompt": "x", "images": ["AA"]}, "text only")):
+                                 ("/api/generate", {"model": "m", "prompt": "x", "images": ["AA"]}, "image")):
             answer = self.server.post(path, body)
             self.assertEqual(answer.status, 400)
             self.assertIn(text, answer.json["error"])
@@ -74,7 +74,7 @@ class Ollama(unittest.TestCase):
     def test_what_is_served(self):
         self.assertEqual([m["name"] for m in self.server.get("/api/tags").json["models"]], ["m"])
         shown = self.server.post("/api/show", {"model": "m"}).json
-        self.assertEqual(shown["capabilities"], ["completion", "tools", "thinking"])
+        self.assertEqual(shown["capabilities"], ["completion", "vision", "tools", "thinking"])
         self.assertGreater(shown["model_info"][shown["model_info"]["general.architecture"] + ".context_length"], 0)
         self.assertIn("version", self.server.get("/api/version").json)
 

@@ -197,7 +197,7 @@ class Responses(unittest.TestCase):
         self.refused(400, "temperature", temperature=-1, stream=True)
         self.refused(400, "reasoning_effort", reasoning={"effort": "enormous"})
         self.refused(400, "cannot be streamed", background=True, stream=True)
-        self.refused(400, "text only", text=[{"role": "user", "content": [
+        self.refused(400, "image", text=[{"role": "user", "content": [
             {"type": "input_image", "image_url": "data:image/png;base64,AA"}]}])
         answer = self.server.request("POST", "/v1/responses", "{}", {"Content-Type": "text/plain"})
         self.assertEqual(answer.status, 400)

@@ -1,0 +1,305 @@
+"""Pictures and sound in every form that the routes have, on the built-in miniature, which sees and hears."""
+
+import base64
+import http.server
+import random
+import socket
+import struct
+import tempfile
+import threading
+import time
+import unittest
+import zlib
+from pathlib import Path
+
+from carat_server import Server, text_of
+
+IMAGE_TOKENS = 264  # of a picture with the shape of 1280 x 720
+
+
+def png(seed, width=32, height=18):
+    noise = random.Random(seed)
+    rows = b"".join(b"\0" + noise.randbytes(3 * width) for _ in range(height))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def wav(seconds=1.0, seed=0):
+    noise = random.Random(seed)
+    data = noise.randbytes(2 * int(16000 * seconds))
+    return struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVEfmt ", 16, 1, 1, 16000, 32000, 2, 16, b"data", len(data)) + data
+
+
+def encoded(data):
+    return base64.b64encode(data).decode()
+
+
+def url(seed, **size):
+    return "data:image/png;base64," + encoded(png(seed, **size))
+
+
+def image(seed):
+    return {"type": "image_url", "image_url": {"url": url(seed)}}
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+class Files(http.server.BaseHTTPRequestHandler):
+    """A picture at /picture; nothing at /never, for as long as the test goes on."""
+    released = threading.Event()
+
+    def do_GET(self):
+        if self.path == "/never":
+            self.released.wait(60)
+        body = png(1) if self.path == "/picture" else b""
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Media(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        Path(cls.folder.name, "picture.png").write_bytes(png(1))
+        cls.files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+        cls.files.daemon_threads = True
+        threading.Thread(target=cls.files.serve_forever, daemon=True).start()
+        cls.address = f"http://127.0.0.1:{cls.files.server_address[1]}"
+        cls.server = Server("--enable-cache-report", "--max-total-tokens", "65536", "--reasoning-parser", "gemma4",
+                            "--allow-private-media", "--allowed-local-media-path", cls.folder.name, "--mm-io-worker-num", "2",
+                            "--limit-mm-data-per-request", '{"image": 16, "audio": 2}')
+
+    @classmethod
+    def tearDownClass(cls):
+        Files.released.set()
+        cls.files.shutdown()
+        cls.files.server_close()
+        cls.server.stop()
+        cls.folder.cleanup()
+
+    def chat(self, content, **more):
+        more = {"temperature": 0, "max_tokens": 4, "logprobs": True, "ignore_eos": True, **more}
+        answer = self.server.chat(content, **more)
+        self.assertEqual(answer.status, 200, answer.text)
+        return answer.json
+
+    def seen(self, content, **more):
+        return [t["logprob"] for t in self.chat(content, **more)["choices"][0]["logprobs"]["content"]]
+
+    def refused(self, part, content, status=400):
+        answer = self.server.chat(content if isinstance(content, list) else [content], max_tokens=1)
+        self.assertEqual(answer.status, status, answer.text)
+        self.assertIn(part, answer.json["message"])
+
+    def test_what_the_model_says_of_itself(self):
+        info = self.server.get("/model_info").json
+        self.assertTrue(info["has_image_understanding"] and info["has_audio_understanding"])
+
+    def test_the_same_picture_the_same_answer(self):
+        once = self.seen([image(1), text("What?")])
+        self.assertEqual(self.seen([image(1), text("What?")]), once)
+        self.assertNotEqual(self.seen([image(2), text("What?")]), once)
+        self.assertNotEqual(self.seen([text("What?"), image(1)]), once)
+
+    def test_order_counts(self):
+        self.assertNotEqual(self.seen([image(1), image(2)]), self.seen([image(2), image(1)]))
+
+    def test_a_picture_is_in_the_prefix_cache(self):
+        first = self.chat([image(11), text("once")])["usage"]["prompt_tokens_details"]
+        self.assertEqual(first, {"cached_tokens": 0, "image_tokens": IMAGE_TOKENS})
+        again = self.chat([image(11), text("once")])["usage"]["prompt_tokens_details"]
+        self.assertGreaterEqual(again["cached_tokens"], 256)
+        other = self.chat([image(12), text("once")])["usage"]["prompt_tokens_details"]
+        self.assertEqual(other["cached_tokens"], 0)
+
+    def test_cached_answers_are_those_of_the_first_time(self):
+        content = [text("a"), image(13), text("b"), image(13), text("c")]
+        self.assertEqual(self.seen(content), self.seen(content))
+
+    def test_all_forms_of_one_picture(self):
+        want = self.seen([image(1), text("What?")])
+        for form in (url(1), {"url": url(1), "detail": "high"}, {"url": encoded(png(1))}, self.address + "/picture",
+                     f"file://{self.folder.name}/picture.png"):
+            self.assertEqual(self.seen([{"type": "image_url", "image_url": form}, text("What?")]), want, form)
+
+    def test_usage_and_counts(self):
+        usage = self.chat([image(1), image(2)])["usage"]
+        self.assertEqual(usage["prompt_tokens_details"]["image_tokens"], 2 * IMAGE_TOKENS)
+        messages = [{"role": "user", "content": [image(1), image(2)]}]
+        tokens = self.server.post("/tokenize", {"messages": messages}).json
+        self.assertEqual(tokens["count"], usage["prompt_tokens"])
+        self.assertEqual(len(tokens["tokens"]), tokens["count"])
+        self.assertEqual(sum(t == max(set(tokens["tokens"]), key=tokens["tokens"].count) for t in tokens["tokens"]), 2 * IMAGE_TOKENS)
+        blocks = [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": encoded(png(s))}} for s in (1, 2)]
+        counted = self.server.post("/v1/messages/count_tokens", {"model": "m", "messages": [{"role": "user", "content": blocks}]}).json
+        self.assertEqual(counted["input_tokens"], usage["prompt_tokens"])
+
+    def test_sixteen_pictures(self):
+        usage = self.chat([image(s) for s in range(16)], max_tokens=1)["usage"]
+        self.assertEqual(usage["prompt_tokens_details"]["image_tokens"], 16 * IMAGE_TOKENS)
+        self.refused("Image count 17 exceeds limit 16 per request.", [image(s) for s in range(17)])
+
+    def test_sound(self):
+        def sound(seed, seconds=1.0):
+            return [{"type": "input_audio", "input_audio": {"data": encoded(wav(seconds, seed)), "format": "wav"}}, text("Hear?")]
+        once = self.chat(sound(1))
+        self.assertEqual(once["usage"]["prompt_tokens_details"]["audio_tokens"], 25)
+        self.assertNotEqual(self.seen(sound(1)), self.seen(sound(2)))
+        by_url = [{"type": "audio_url", "audio_url": {"url": "data:audio/wav;base64," + encoded(wav(1.0, 1))}}, text("Hear?")]
+        self.assertEqual(self.seen(by_url), self.seen(sound(1)))
+        both = self.chat([image(1), *sound(1, 30.0)], max_tokens=1)["usage"]["prompt_tokens_details"]
+        self.assertEqual((both["image_tokens"], both["audio_tokens"]), (IMAGE_TOKENS, 750))
+
+    def test_history_and_tool_results(self):
+        tool = {"type": "function", "function": {"name": "look"}}
+        messages = [{"role": "user", "content": [text("Look"), image(1)]}, {"role": "assistant", "content": "A picture."},
+                    {"role": "user", "content": "Take one."},
+                    {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+                    {"role": "tool", "tool_call_id": "c", "content": [text("done"), image(2)]}]
+
+        def usage(messages):
+            answer = self.server.post("/v1/chat/completions", {"messages": messages, "tools": [tool], "max_tokens": 1})
+            self.assertEqual(answer.status, 200, answer.text)
+            return answer.json["usage"]["prompt_tokens_details"]["image_tokens"]
+        self.assertEqual(usage(messages), 2 * IMAGE_TOKENS)
+
+    def test_streams(self):
+        content = [image(3), text("Say")]
+        whole = self.chat(content, max_tokens=16)["choices"][0]["message"]["content"]
+        events = self.server.chat(content, max_tokens=16, temperature=0, ignore_eos=True, stream=True,
+                                  stream_options={"include_usage": True}).events()
+        self.assertEqual(text_of(events)[0], whole)
+        self.assertEqual(events[-1]["usage"]["prompt_tokens_details"]["image_tokens"], IMAGE_TOKENS)
+
+    def test_other_routes(self):
+        want = self.chat([image(1), text("What?")], max_tokens=8)["choices"][0]["message"]["content"]
+        answer = self.server.post("/v1/responses", {"input": [{"role": "user", "content": [
+            {"type": "input_image", "image_url": url(1)}, {"type": "input_text", "text": "What?"}]}], "temperature": 0, "max_output_tokens": 8})
+        self.assertEqual(answer.status, 200, answer.text)
+        spoken = self.server.post("/v1/messages", {"model": "m", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": [
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": encoded(png(1))}}, text("What?")]}]})
+        self.assertEqual(spoken.status, 200, spoken.text)
+        usage = spoken.json["usage"]
+        self.assertEqual(usage["input_tokens"] + usage["cache_read_input_tokens"], answer.json["usage"]["input_tokens"])
+        ollama = self.server.post("/api/chat", {"model": "m", "stream": False, "options": {"temperature": 0, "num_predict": 8},
+                                                "messages": [{"role": "user", "content": "What?", "images": [encoded(png(1))]}]})
+        self.assertEqual(ollama.status, 200, ollama.text)
+        self.assertGreater(ollama.json["prompt_eval_count"], IMAGE_TOKENS)
+        self.assertTrue(want)
+
+    def test_generate(self):
+        def ask(prompt, media, **more):
+            return self.server.post("/generate", {**prompt, "image_data": media, "sampling_params": {
+                "temperature": 0, "max_new_tokens": 4, "ignore_eos": True}, **more})
+        one = ask({"text": "<bos>see <|image|>!"}, url(1))
+        self.assertEqual(one.status, 200, one.text)
+        self.assertEqual(one.json["meta_info"]["image_tokens"], IMAGE_TOKENS)
+        ids = self.server.post("/tokenize", {"prompt": "<bos>see <|image|>!", "add_special_tokens": False}).json["tokens"]
+        self.assertEqual(ask({"input_ids": ids}, [url(1)]).json["output_ids"], one.json["output_ids"])
+        expanded = ask({"text": "<bos>see <|image>" + "<|image|>" * 7 + "<image|>!"}, [[url(1)]])
+        self.assertEqual(expanded.json["output_ids"], one.json["output_ids"])
+        batch = ask({"text": ["<bos>see <|image|>!", "none"]}, [url(1), None]).json
+        self.assertEqual(batch[0]["output_ids"], one.json["output_ids"])
+        self.assertNotIn("image_tokens", batch[1]["meta_info"])
+        for prompt, media in (("<|image|>", [url(1), url(2)]), ("<|image|><|image|>", url(1)), ("none", url(1))):
+            answer = ask({"text": prompt}, media)
+            self.assertEqual(answer.status, 400)
+            self.assertIn("placeholders for", answer.json["error"]["message"])
+        words = self.server.post("/generate", {"text": "<|image|>", "sampling_params": {"max_new_tokens": 1}})
+        self.assertEqual((words.status, words.json["meta_info"]["prompt_tokens"]), (200, 1))
+
+    def test_words_are_not_pictures(self):
+        plain = self.chat("<|image|> is a token", max_tokens=1)["usage"]
+        self.assertIsNone(plain["prompt_tokens_details"].get("image_tokens"))
+        self.assertLess(plain["prompt_tokens"], IMAGE_TOKENS)
+        mixed = self.chat([text("<|image|> is a token, this is one:"), image(1)], max_tokens=1)["usage"]
+        self.assertEqual(mixed["prompt_tokens_details"]["image_tokens"], IMAGE_TOKENS)
+
+    def test_refusals(self):
+        def at(address):
+            return {"type": "image_url", "image_url": {"url": address}}
+        self.refused("no known format", at("data:image/png;base64," + encoded(b"no picture at all")))
+        self.refused("base64", at("data:image/png;base64,!!!"))
+        self.refused("PNG", at("data:image/png;base64," + encoded(png(1)[:60])))
+        self.refused("404", at(self.address + "/nothing"))
+        self.refused("file:///etc/passwd"[7:], at("file:///etc/passwd"))
+        self.refused("Medium 2 of 2 (image): ", [image(1), at("data:,x")])
+        bomb = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+        self.refused("60000", at("data:image/png;base64," + encoded(
+            b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + bomb + struct.pack(">I", zlib.crc32(b"IHDR" + bomb)))), status=413)
+        answer = self.server.post("/v1/chat/completions", {"messages": [{"role": "system", "content": [image(1)]}, {"role": "user", "content": "x"}]})
+        self.assertEqual(answer.status, 400)
+        self.assertIn("no place in the prompt", answer.json["message"])
+        streamed = self.server.chat([at("data:,x")], stream=True)
+        self.assertEqual(streamed.status, 400)
+
+    def test_too_long_with_its_pictures(self):
+        answer = self.server.chat([image(s) for s in range(16)], max_tokens=32768)
+        self.assertEqual(answer.status, 400)
+        self.assertIn("maximum context length", answer.json["message"])
+
+    def test_an_address_that_does_not_answer_holds_up_only_addresses(self):
+        stuck = [self.server.open_stream("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": self.address + "/never"}}]}]}) for _ in range(2)]
+        try:
+            time.sleep(0.2)
+            for content in ("Hello", [image(1)]):
+                start = time.monotonic()
+                self.chat(content, max_tokens=1)
+                self.assertLess(time.monotonic() - start, 10)
+            behind = self.server.open_stream("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+                {"type": "image_url", "image_url": {"url": self.address + "/picture"}}]}], "max_tokens": 1})
+            stuck.append(behind)
+            behind.settimeout(0.3)
+            with self.assertRaises(socket.timeout):
+                behind.recv(1)
+            Files.released.set()
+            behind.settimeout(60)
+            self.assertIn(b"200 OK", behind.recv(4096))
+        finally:
+            Files.released.set()
+            for raw in stuck:
+                raw.close()
+
+
+class Closed(unittest.TestCase):
+    """What the defaults and the other flags do not let in."""
+
+    def refused(self, server, part, address, kind="image"):
+        answer = server.chat([{"type": f"{kind}_url", f"{kind}_url": {"url": address}}], max_tokens=1)
+        self.assertEqual(answer.status, 400, answer.text)
+        self.assertIn(part, answer.json["message"])
+
+    def test_defaults(self):
+        with Server() as server:
+            self.refused(server, "127.0.0.1", "http://127.0.0.1:9/picture")
+            self.refused(server, "--allowed-local-media-path", "file:///etc/passwd")
+
+    def test_domains_and_sizes(self):
+        with Server("--allowed-media-domains", "example.org", "--allow-private-media", "--media-url-max-file-size-mb", "1") as server:
+            self.refused(server, "localhost", "http://localhost/picture")
+            large = "data:image/png;base64," + encoded(bytes(1 << 20) + b"x")
+            answer = server.chat([{"type": "image_url", "image_url": {"url": large}}], max_tokens=1)
+            self.assertEqual(answer.status, 413, answer.text)
+
+    def test_text_only(self):
+        with Server("--language-model-only") as server:
+            self.refused(server, "takes no image input", url(1))
+            self.refused(server, "takes no audio input", "data:,", kind="audio")
+            self.refused(server, "takes no video input", "data:,", kind="video")
+            self.assertFalse(server.get("/model_info").json["has_image_understanding"])
+
+
+if __name__ == "__main__":
+    unittest.main()
