@@ -10,7 +10,7 @@
 #include "base/str.h"
 #include "base/worker_pool.h"
 #include "golden_file.h"
-#include "media/image_input.h"
+#include "golden_media.h"
 #include "model/vision/vision_model.h"
 #include "tensor/bf16.h"
 
@@ -18,6 +18,9 @@ namespace carat {
 namespace {
 
 using testing::Difference;
+using testing::EncoderInputs;
+using testing::golden_frames;
+using testing::golden_images;
 using testing::GoldenFile;
 
 struct PromptName {
@@ -50,29 +53,15 @@ class VisionOracleTest : public ::testing::TestWithParam<std::tuple<const char*,
   }
 
   std::vector<Picture> pictures(const PromptName& prompt) const {
-    const GoldenFile& g = file(prompt);
     std::vector<Picture> out;
-    const auto add = [&](const std::string& name, int height, int width, std::span<const uint8_t> pixels,
-                         EncoderInput::Kind kind) {
-      const bool image = kind == EncoderInput::Kind::kImage;
-      const PictureForm form{config_.vision->patch_size(), VisionConfig::kTokenSize,
-                             image ? config_.vision->image_soft_tokens : config_.vision->frame_soft_tokens};
-      out.push_back({name + ".patches", name + ".positions", make_image_input({width, height, pixels}, form, kind)});
+    const auto add = [&](const char* kind, const EncoderInputs& inputs) {
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        const std::string name = str_cat(prompt.name, "/", kind, ".", i);
+        out.push_back({name + ".patches", name + ".positions", inputs[i]});
+      }
     };
-    for (int i = 0; g.has(str_cat(prompt.name, "/image.", i, ".raw")); ++i) {
-      const std::string name = str_cat(prompt.name, "/image.", i);
-      const auto shape = g.shape(name + ".raw");
-      add(name, static_cast<int>(shape[0]), static_cast<int>(shape[1]), g.bytes(name + ".raw"),
-          EncoderInput::Kind::kImage);
-    }
-    if (const std::string video = str_cat(prompt.name, "/video.0.raw"); g.has(video)) {
-      const auto shape = g.shape(video);  // [frames, height, width, 3]
-      const auto bytes = g.bytes(video);
-      const size_t frame = bytes.size() / static_cast<size_t>(shape[0]);
-      for (int i = 0; i < shape[0]; ++i)
-        add(str_cat(prompt.name, "/video.frame.", i), static_cast<int>(shape[1]), static_cast<int>(shape[2]),
-            std::span(bytes).subspan(static_cast<size_t>(i) * frame, frame), EncoderInput::Kind::kVideoFrame);
-    }
+    add("image", golden_images(file(prompt), prompt.name, config_));
+    add("video.frame", golden_frames(file(prompt), prompt.name, config_));
     return out;
   }
 
