@@ -1,7 +1,9 @@
 """Answers in a form, on the built-in miniature: a model without sense, so that whatever is right is right by construction.
 
-CARAT_ANSWERS=1000 checks so many answers and calls against their schemas (with the jsonschema package too, where it is)."""
+CARAT_ANSWERS=1000 checks so many answers and calls against their schemas (with the jsonschema package too, where it is),
+CARAT_ANSWERS_MODEL=FOLDER on another model, with random weights."""
 
+import collections
 import json
 import os
 import re
@@ -25,6 +27,21 @@ PERSON = {"type": "object", "properties": {
     "note": {"type": "string", "minLength": 3, "maxLength": 90}, "born": {"type": "string", "format": "date"}},
     "required": ["name", "age", "kind", "tags", "next"], "additionalProperties": False,
     "$defs": {"leaf": {"type": "object", "properties": {"Größe": {"const": [1, {"x": "y"}]}}, "required": ["Größe"], "additionalProperties": False}}}
+LIST = {"$ref": "#/$defs/node", "$defs": {"node": {"type": "object", "properties": {
+    "wert": {"type": "integer", "multipleOf": 3, "minimum": -30, "maximum": 30}, "nächster": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+    "required": ["wert", "nächster"], "additionalProperties": False}}}
+SHAPE = {"type": "object", "properties": {"shape": {"oneOf": [
+    {"type": "object", "properties": {"kind": {"const": "circle"}, "radius": {"type": "number", "exclusiveMinimum": 0, "maximum": 5}},
+     "required": ["kind", "radius"], "additionalProperties": False},
+    {"type": "object", "properties": {"kind": {"const": "矩形"}, "sides": {"type": "array", "prefixItems": [{"type": "integer", "minimum": 1, "maximum": 99}, {"enum": [2, 4.5, "∞"]}],
+     "items": False, "minItems": 2}}, "required": ["kind", "sides"], "additionalProperties": False}]},
+    "label": {"type": ["string", "null"], "maxLength": 12}}, "required": ["shape", "label"], "additionalProperties": False}
+EVENT = {"allOf": [{"type": "object", "properties": {"id": {"type": "string", "format": "uuid"}, "at": {"type": "string", "format": "date-time"}}, "required": ["id", "at"]},
+                   {"properties": {"guests": {"type": "array", "maxItems": 3, "items": {"type": "object", "properties": {
+                       "name": {"type": "string", "minLength": 1, "maxLength": 40}, "ip": {"type": "string", "format": "ipv4"}}, "required": ["name"], "additionalProperties": False}},
+                       "level": {"enum": ["low", "hoch", 3, None, [1]]}}, "required": ["guests", "level"]}]}
+FLAT = {"type": "array", "minItems": 1, "maxItems": 4, "items": {"type": ["boolean", "integer"], "minimum": -5, "maximum": 1000000}}
+SCHEMAS = [PERSON, LIST, SHAPE, EVENT, FLAT]
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": PERSON}}
 CLOCK = {"type": "function", "function": {"name": "clock"}}
 THINK = {"chat_template_kwargs": {"enable_thinking": True}}
@@ -40,8 +57,10 @@ def problems(schema, value, root=None):
     out = []
     if "anyOf" in schema and all(problems(option, value, root) for option in schema["anyOf"]):
         out.append("no alternative")
-    if "type" in schema and (not isinstance(value, kinds[schema["type"]]) or (isinstance(value, bool) and schema["type"] != "boolean")):
-        return ["not a " + schema["type"]]
+    types = schema.get("type", list(kinds))
+    types = types if isinstance(types, list) else [types]
+    if not any(isinstance(value, kinds[t]) and (not isinstance(value, bool) or t == "boolean") for t in types):
+        return ["not a " + " or ".join(types)]
     if "const" in schema and value != schema["const"] or "enum" in schema and value not in schema["enum"]:
         out.append("not listed")
     if isinstance(value, str):
@@ -69,7 +88,7 @@ def check(test, schema, text):
     value = json.loads(text)
     test.assertEqual(problems(schema, value), [], text)
     if jsonschema:
-        jsonschema.Draft202012Validator(schema).validate(value)
+        jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER).validate(value)
 
 
 class Constraints(unittest.TestCase):
@@ -199,37 +218,52 @@ class Constraints(unittest.TestCase):
         self.assertEqual([call["function"] for call in choice["message"]["tool_calls"]], [{"name": "clock", "arguments": "{}"}])
 
     def test_many_answers_and_calls_are_valid(self):
-        count, failures, lock = int(os.environ.get("CARAT_ANSWERS", 60)), [], threading.Lock()
-        todo = iter(range(count))
+        count, model = int(os.environ.get("CARAT_ANSWERS", 60)), os.environ.get("CARAT_ANSWERS_MODEL")
+        tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": schema}} for i, schema in enumerate(SCHEMAS) if schema is not FLAT] + [CLOCK]
+        parameters = {tool["function"]["name"]: tool["function"].get("parameters", {"type": "object"}) for tool in tools}
+        lock, todo, failures, whole = threading.Lock(), iter(range(count)), [], collections.Counter()
 
-        def work():
+        def answer(server, thinking, more):
+            schema = SCHEMAS[more["seed"] % len(SCHEMAS)]
+            choice = server.chat("Who?", response_format={"type": "json_schema", "json_schema": {"schema": schema}}, **more).json["choices"][0]
+            whole[f"answers {choice['finish_reason']}, thinking {thinking}"] += 1
+            if choice["finish_reason"] == "stop":
+                check(self, schema, choice["message"]["content"])
+
+        def calls(server, thinking, more):
+            choice = server.chat("Who?", tools=tools, tool_choice="required", **more).json["choices"][0]
+            whole[f"replies {choice['finish_reason']}, thinking {thinking}"] += 1
+            for call in choice["message"]["tool_calls"] or [] if choice["finish_reason"] == "tool_calls" else []:
+                check(self, parameters[call["function"]["name"]], call["function"]["arguments"])
+                whole[f"calls, thinking {thinking}"] += 1
+
+        def work(server):
             while True:
                 with lock:
                     i = next(todo, None)
                 if i is None:
                     return
-                more = {"seed": i, "max_tokens": 2000, **(THINK if i % 2 else {}), **({"thinking_budget": i % 13} if i % 4 == 1 else {})}
-                try:
-                    answer = self.server.chat("Who?", response_format={"type": "json_schema", "json_schema": {"schema": PERSON}}, **more).json["choices"][0]
-                    if answer["finish_reason"] == "stop":
-                        check(self, PERSON, answer["message"]["content"])
-                    answer = self.server.chat("Who?", tools=[WEATHER, CLOCK], tool_choice="required", **more).json["choices"][0]
-                    for call in answer["message"]["tool_calls"] if answer["finish_reason"] == "tool_calls" else []:
-                        self.assertIn(call["function"]["name"], ("get_weather", "clock"))
-                        check(self, PERSON if call["function"]["name"] == "get_weather" else {"type": "object"}, call["function"]["arguments"])
-                    finished.append(answer["finish_reason"])
-                except Exception as failure:  # told by the main thread
-                    failures.append((i, failure))
+                thinking = "on" if i // len(SCHEMAS) % 2 else "off"
+                more = {"seed": i, "max_tokens": 2000, **({**THINK, "thinking_budget": i % 13} if thinking == "on" else {})}
+                for ask in (answer, calls):
+                    try:
+                        ask(server, thinking, more)
+                    except Exception as failure:  # told by the main thread
+                        failures.append((i, failure))
 
-        finished = []
-        threads = [threading.Thread(target=work) for _ in range(16)]
+        server = Server("--model-path", model, "--load-format", "dummy", *FLAGS, "--max-running-requests", "16") if model else self.server
+        threads = [threading.Thread(target=work, args=(server,)) for _ in range(16)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        if model:
+            server.stop()
+        print("; ".join(f"{n} {what}" for what, n in sorted(whole.items())) + f"; {len(failures)} not valid", flush=True)
         self.assertEqual(failures, [])
-        self.assertGreater(finished.count("tool_calls"), count // 2)
-        print(f"{count} answers and {finished.count('tool_calls')} replies with calls are valid", flush=True)
+        for thinking in ("on", "off"):
+            self.assertGreater(whole[f"answers stop, thinking {thinking}"], count // 4)
+            self.assertGreater(whole[f"calls, thinking {thinking}"], count // 4)
 
     def test_neighbours_do_not_wait(self):
         """Gaps between a stream's tokens while others send what is hard to compile, wrong or huge."""

@@ -22,6 +22,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "base/thread_name.h"
+#include "sampling/grammar/expressions.h"
 #include "sampling/grammar/grammar_impl.h"
 #include "sampling/grammar/schema_grammar.h"
 #include "sampling/token_mask.h"
@@ -55,6 +56,19 @@ xgrammar::TokenizerInfo tokenizer_info(const GrammarVocabulary& vocabulary) {
   return xgrammar::TokenizerInfo(pieces, xgrammar::VocabType::RAW, std::nullopt, std::vector<int32_t>{});
 }
 
+/// Expressions inside of a structural tag as without_options() wants them.
+void replace_options(Json& value) {
+  if (value.is_array())
+    for (Json& item : value.as_array()) replace_options(item);
+  if (!value.is_object()) return;
+  const Json* const type = value.find("type");
+  Json* const pattern = value.find("pattern");
+  if (pattern && pattern->is_string() && type && *type == Json("regex"))
+    *pattern = without_options(pattern->as_string());
+  for (auto& [key, member] : value.as_object())
+    if (key != "json_schema") replace_options(member);
+}
+
 /// The form that structural tags had first: {"structures": [{"begin", "schema", "end"}], "triggers": [..]}.
 Result<std::string> structural_tag_text(const std::string& text, int max_depth) {
   CARAT_TRY(const Json tag, parse_json(text, {max_depth}));
@@ -62,6 +76,7 @@ Result<std::string> structural_tag_text(const std::string& text, int max_depth) 
   const Json* structures = tag.find("structures");
   if (!structures) {
     Json typed = tag;
+    replace_options(typed);
     typed.set("type", "structural_tag");
     return typed.dump();
   }
@@ -442,7 +457,7 @@ xgrammar::Grammar GrammarCompiler::Impl::parse(const GrammarSource& source, Coun
           make_json_grammar(schema, limits, {options.any_whitespace, options.max_whitespace}, texts));
     }
     case Kind::kRegex:
-      return regex_grammar(source.text);
+      return regex_grammar(without_options(source.text));
     case Kind::kEbnf:
       return xgrammar::Grammar::FromEBNF(source.text);
     case Kind::kStructuralTag: {

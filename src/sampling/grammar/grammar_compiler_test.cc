@@ -8,6 +8,7 @@
 
 #include "base/str.h"
 #include "sampling/constraint_testing.h"
+#include "sampling/grammar/expressions.h"
 #include "sampling/token_mask.h"
 
 namespace carat {
@@ -67,6 +68,22 @@ TEST(Grammars, OfEachKind) {
     EXPECT_TRUE(fits(Kind::kStructuralTag, tag, "free <f>12</f> text"));
     EXPECT_FALSE(fits(Kind::kStructuralTag, tag, "free <f>a</f>"));
   }
+}
+
+TEST(Grammars, WhatIsOptionalIsAllOrNothing) {
+  EXPECT_EQ(without_options(R"(a?(?:b)?\?[?]c*?d+?e??(\(?)x{2}?)"),
+            R"(a{0,1}(?:b){0,1}\?[?]c*?d+?e{0,1}?(\({0,1})x{2}?)");
+  const std::string tail = "a(x[0-9]+)?z", head = "([0-9]+x)?z";
+  const std::string tag = R"({"format":{"type":"sequence","elements":[{"type":"regex","pattern":"a(x[0-9]+)?z"}]}})";
+  EXPECT_TRUE(fits(Kind::kRegex, tail, "az") && fits(Kind::kRegex, tail, "ax1z") &&
+              fits(Kind::kStructuralTag, tag, "ax1z"));
+  EXPECT_FALSE(fits(Kind::kRegex, tail, "a1z") || fits(Kind::kStructuralTag, tag, "a1z"));
+  EXPECT_TRUE(fits(Kind::kRegex, head, "z") && fits(Kind::kRegex, head, "1xz"));
+  EXPECT_FALSE(fits(Kind::kRegex, head, "1z"));
+  const std::string schema = R"({"pattern":"^a(x[0-9]+)?z$"})";
+  EXPECT_TRUE(fits_schema(schema, R"("ax1z")"));
+  EXPECT_FALSE(fits_schema(schema, R"("a1z")") ||
+               fits_call(str_cat(R"({"properties":{"k":)", schema, "}}"), "{k:~a1z~}"));
 }
 
 TEST(Grammars, CharactersBeforeHexadecimalDigits) {
@@ -202,7 +219,7 @@ TEST(Schemas, Formats) {
     for (const std::string_view value : values) EXPECT_TRUE(text(format, value)) << format << ": " << value;
   const std::pair<std::string_view, std::vector<std::string_view>> bad[] = {
       {"date", {"2026-02-29", "1900-02-29", "2026-04-31", "2026-13-01", "26-01-01", "2026-1-1"}},
-      {"time", {"24:00:00Z", "12:00:00", "12:60:00Z"}},
+      {"time", {"24:00:00Z", "12:00:00", "12:60:00Z", "12:00:00123Z"}},
       {"date-time", {"2026-11-25 13:45:50Z", "2026-11-25"}},
       {"duration", {"P", "PT", "3D", "P1H"}},
       {"email", {"a", "@b", "a@", "a..b@c", "a@b..c", "a b@c"}},

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/str.h"
+#include "sampling/grammar/expressions.h"
 #include "sampling/grammar/string_formats.h"
 
 namespace carat {
@@ -164,19 +165,6 @@ std::string plain_key(const Json& schema, std::string_view type) {
 std::string quoted(std::string_view where, std::string_view key) { return str_cat(where, ".", key); }
 
 }  // namespace
-
-Result<void> check_escapes(std::string_view expression, const std::string& where) {
-  constexpr size_t kMaxDigits = 8;
-  for (size_t at = expression.find('\\'); at != std::string_view::npos; at = expression.find('\\', at + 1)) {
-    if (at + 1 == expression.size() || std::string_view("xuU").find(expression[at + 1]) == std::string_view::npos)
-      continue;
-    const size_t digits = at + 2;
-    const size_t end = std::min(expression.find_first_not_of("0123456789abcdefABCDEF", digits), expression.size());
-    if (end - digits > kMaxDigits)
-      return bad(where, str_cat("an escape may have ", kMaxDigits, " hexadecimal digits, got ", end - digits));
-  }
-  return {};
-}
 
 Result<void> SchemaReader::count(const std::string& where) {
   if (++num_schemas_ > limits_.max_schemas)
@@ -478,7 +466,7 @@ Result<Spec> SchemaReader::read_object(const Json& schema, const std::string& wh
     for (const auto& [pattern, value] : patterns->as_object()) {
       CARAT_TRY_VOID(check_escapes(pattern, where));
       CARAT_TRY(auto spec, read(value, quoted(where, pattern)));
-      out.pattern_properties.push_back({pattern, std::move(spec)});
+      out.pattern_properties.push_back({without_options(pattern), std::move(spec)});
     }
     if (!out.pattern_properties.empty()) other = nullptr;  // a key beside the patterns might fit one of them
   }
@@ -561,7 +549,10 @@ Result<Spec> SchemaReader::read_string(const Json& schema, const std::string& wh
     return {};
   };
   CARAT_TRY_VOID(text("pattern", out.pattern));
-  if (out.pattern) CARAT_TRY_VOID(check_escapes(*out.pattern, where));
+  if (out.pattern) {
+    CARAT_TRY_VOID(check_escapes(*out.pattern, where));
+    out.pattern = without_options(*out.pattern);
+  }
   CARAT_TRY_VOID(text("format", out.format));
   CARAT_TRY(const Counts counts, read_counts(schema, "minLength", "maxLength", where));
   out.min_length = static_cast<int>(std::min(counts.least, kMaxLength));

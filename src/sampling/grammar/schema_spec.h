@@ -19,9 +19,6 @@ struct SchemaLimits {
   bool strict = true;       ///< what would not be enforced is an error; else it is passed over
 };
 
-/// Refuses \x, \u and \U with more digits than a character has, which overflow in XGrammar. Errors: kInvalidArgument.
-Result<void> check_escapes(std::string_view expression, const std::string& where);
-
 /// Reads one document. The document outlives the reader. One thread.
 ///
 /// Objects have the properties that are declared, in their order; others only if additionalProperties,

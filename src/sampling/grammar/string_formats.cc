@@ -1,6 +1,7 @@
 #include "sampling/grammar/string_formats.h"
 
 #include "base/str.h"
+#include "sampling/grammar/expressions.h"
 
 namespace carat {
 namespace {
@@ -76,9 +77,7 @@ std::string uri_template() {
 /// RFC 6901.
 constexpr char kPointer[] = R"((/([^"\\~/\x00-\x1f]|~[01])*)*)";
 
-}  // namespace
-
-std::string format_expression(std::string_view format) {
+std::string expression(std::string_view format) {
   if (format == "date") return date();
   if (format == "time") return time();
   if (format == "date-time") return str_cat(date(), "T", time());
@@ -95,5 +94,9 @@ std::string format_expression(std::string_view format) {
   if (format == "relative-json-pointer") return str_cat("(0|[1-9][0-9]*)(#|", kPointer, ")");
   return {};
 }
+
+}  // namespace
+
+std::string format_expression(std::string_view format) { return without_options(expression(format)); }
 
 }  // namespace carat
