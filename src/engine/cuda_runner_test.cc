@@ -41,7 +41,7 @@ constexpr float kNearTie = 0.5f;
 class FakeCudaEncoder final : public CudaMediaEncoder {
  public:
   FakeCudaEncoder(int hidden_size, int* num_encoded) : hidden_size_(hidden_size), num_encoded_(num_encoded) {}
-  void encode(const cuda::Launch& launch, std::span<const Item> items) override {
+  void encode(const cuda::Launch& launch, const cuda::Stream&, std::span<const Item> items) override {
     for (const Item& item : items) {
       ++*num_encoded_;
       std::vector<int32_t> rows(static_cast<size_t>(item.input->num_tokens));

@@ -32,7 +32,7 @@ void CudaSoftTokens::gather(const cuda::Launch& launch, const cuda::Stream& stre
 
 /// What was asked for so far goes to its rows: from here on the cache may use its places again.
 void CudaSoftTokens::flush(const cuda::Launch& launch, const cuda::Stream& stream) {
-  if (!items_.empty()) encoder_->encode(launch, items_);
+  if (!items_.empty()) encoder_->encode(launch, stream, items_);
   for (const Copy& copy : copies_)
     stream.copy_on_device(row(cache_.num_rows() + copy.to), row(copy.from), copy.count * row_bytes_);
   items_.clear();

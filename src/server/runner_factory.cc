@@ -13,6 +13,7 @@
 #include "engine/cuda_runner.h"
 #include "engine/memory_budget.h"
 #include "engine/scripted_runner.h"
+#include "model/cuda_media_encoder.h"
 #include "model/encoders.h"
 #include "tensor/cuda/gpu_info.h"
 #include "weights/host_memory.h"
@@ -26,7 +27,7 @@ constexpr int kCpuChunk = 512;
 constexpr int64_t kDefaultCpuTokens = 262144;
 constexpr double kDefaultFraction = 0.9;
 // Soft tokens that are kept for later chunks and requests: ten minutes of sound or 58 pictures, 126 MB for the widest.
-constexpr int kCpuEncoderTokens = 16384;
+constexpr int kEncoderTokens = 16384;
 
 // A script has no memory to run out of: enough for thousands of open streams.
 constexpr int kScriptedSlots = 4096;
@@ -117,7 +118,7 @@ Result<RunnerPlan> make_cpu(const ServerOptions& options, const LoadedModel& mod
   request.max_running = options.max_running_requests.value_or(0);
   cpu.max_step_tokens =
       prompt_tokens_of_a_step(options, model) + (request.max_running > 0 ? request.max_running : kDefaultMaxRunning);
-  if (model.config.vision || model.config.audio) cpu.encoder_cache_tokens = kCpuEncoderTokens;
+  if (model.config.vision || model.config.audio) cpu.encoder_cache_tokens = kEncoderTokens;
   request.available_bytes = available_memory_bytes().value_or(int64_t{4} << 30);
   request.fraction = options.mem_fraction_static.value_or(kDefaultFraction);
   request.weight_bytes = model.weights->size_bytes + model.encoders.size_bytes();
@@ -201,7 +202,13 @@ Result<RunnerPlan> make_gpu(const ServerOptions& options, int gpu, const LoadedM
   cuda.graphs = options.decode_graphs;
   cuda.suppressed_token_ids = model.config.generation.suppress_token_ids;
   cuda.load_progress = [&](int64_t done, int64_t total) { load_log.hear(done, total); };
-  CARAT_TRY(auto runner, CudaRunner::create(model.config, model.weights, weight_seed(options), cuda));
+  std::unique_ptr<CudaMediaEncoder> encoders;
+  if (model.config.vision || model.config.audio) {
+    cuda.encoder_cache_tokens = kEncoderTokens;
+    CARAT_TRY(encoders, make_cuda_encoders(gpu, model.config, model.encoders));
+  }
+  CARAT_TRY(auto runner,
+            CudaRunner::create(model.config, model.weights, weight_seed(options), cuda, std::move(encoders)));
   const CudaBudget& budget = runner->budget();
   log_gpu_memory(gpu, budget);
   RunnerPlan plan;

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "model/arena.h"
 #include "model/audio/conformer_tables.h"
+#include "model/device_tensors.h"
 #include "ops/cuda/audio_ops.h"
 #include "tensor/bf16.h"
 
@@ -43,13 +44,6 @@ Result<void> check_shapes(const ConformerConfig& c) {
 
 cuda::Bounds input_bounds(const ClippedLinear& l) { return {l.input_min, l.input_max}; }
 cuda::Bounds output_bounds(const ClippedLinear& l) { return {l.output_min, l.output_max}; }
-
-/// A tensor to copy to the device: *pointer names the host's data before, the device's after.
-struct Item {
-  const void** pointer;
-  int64_t size_bytes;
-};
-int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 }  // namespace
 
@@ -139,7 +133,7 @@ struct CudaAudioModel::Impl {
 Result<void> CudaAudioModel::Impl::upload(const AudioWeights& source, const cuda::Stream& stream) {
   weights = source;
   weights.owner = nullptr;
-  std::vector<Item> items;
+  DeviceTensors tensors;
   ConformerTables tables;
   if (const auto* c = std::get_if<ConformerConfig>(&config)) {
     weights.conv0 = weights.conv1 = {};
@@ -148,30 +142,17 @@ Result<void> CudaAudioModel::Impl::upload(const AudioWeights& source, const cuda
     q_scale = tables.q_scale;
     conv0 = tables.conv0;
     conv1 = tables.conv1;
-    for (ConstTensorView* view : {&conv0, &conv1}) items.push_back({&view->data, view->size_bytes()});
+    for (ConstTensorView* view : {&conv0, &conv1}) tensors.add(&view->data, view->size_bytes());
     for (const ConformerTables::Layer& l : tables.layers)
       layers.push_back({l.relative_keys.data, l.taps.data, l.dim_scale.data()});
     for (size_t j = 0; j < layers.size(); ++j) {
-      items.push_back({&layers[j].relative_keys, tables.layers[j].relative_keys.size_bytes()});
-      items.push_back({&layers[j].taps, tables.layers[j].taps.size_bytes()});
-      items.push_back({&layers[j].dim_scale, static_cast<int64_t>(tables.layers[j].dim_scale.size_bytes())});
+      tensors.add(&layers[j].relative_keys, tables.layers[j].relative_keys.size_bytes());
+      tensors.add(&layers[j].taps, tables.layers[j].taps.size_bytes());
+      tensors.add(&layers[j].dim_scale, static_cast<int64_t>(tables.layers[j].dim_scale.size_bytes()));
     }
   }
-  for (auto& [name, slot] : audio_slots(weights))
-    if (auto* const* view = std::get_if<ConstTensorView*>(&slot); view && (*view)->data)
-      items.push_back({&(*view)->data, (*view)->size_bytes()});
-
-  int64_t size_bytes = 0;
-  for (const Item& item : items) size_bytes += aligned(item.size_bytes);
-  CARAT_TRY(weight_memory, cuda::DeviceBuffer::allocate(size_bytes));
-  auto* at = weight_memory.as<std::byte>();
-  for (const Item& item : items) {
-    stream.copy_to_device(at, *item.pointer, item.size_bytes);
-    *item.pointer = at;
-    at += aligned(item.size_bytes);
-  }
-  stream.synchronize();
-  if (const Error* failure = cuda::device_failure()) return *failure;
+  tensors.add(audio_slots(weights));
+  CARAT_TRY(weight_memory, tensors.copy(stream));
   return {};
 }
 
@@ -385,7 +366,7 @@ int64_t CudaAudioModel::bytes_needed(const ModelConfig& config, int max_tokens) 
   CARAT_CHECK(config.audio, "a model that can hear");
   int64_t bytes = Impl(config, max_tokens).cut(nullptr);
   for (const MediaTensor& tensor : audio_tensors(*config.audio, config.text.hidden_size))
-    if (tensor.shape.rank() > 0) bytes += aligned(tensor.size_bytes());
+    if (tensor.shape.rank() > 0) bytes += DeviceTensors::bytes_needed(tensor.size_bytes());
   if (const auto* c = std::get_if<ConformerConfig>(&*config.audio)) bytes += ConformerTables::memory_bytes(*c);
   return bytes;
 }

@@ -72,7 +72,7 @@ struct CudaVisionModel::Impl {
 
   /// What a call sends, on the host (page-locked) and on the device.
   struct Inputs {
-    uint8_t* pixels = nullptr;                // [P, patch_bytes]
+    uint8_t* pixels = nullptr;                 // [P, patch_bytes]
     cuda::PatchPosition* positions = nullptr;  // [P]
     cuda::VisionTile* tiles = nullptr;         // [P / 128 + pictures]
     cuda::PoolGroup* groups = nullptr;         // [T]
