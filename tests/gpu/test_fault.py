@@ -1,6 +1,7 @@
 """A GPU that fails while it serves: every client hears of it at once, nothing hangs, the process ends with status 1.
 
-Needs a GPU, CARAT_BINARY and CARAT_FAULTY_CUBLASLT (libfaulty_cublaslt.so of the build). Run by scripts/gpu_check."""
+Needs a GPU, CARAT_BINARY, CARAT_FAULTY_CUBLASLT (libfaulty_cublaslt.so of the build) and CARAT_TOKENIZER (a folder with Gemma 4's tokenizer.json). Run by
+scripts/gpu_check."""
 
 import http.client
 import json
@@ -23,7 +24,8 @@ class DeviceFault(unittest.TestCase):
     def test_clients_hear_of_it_and_the_process_ends(self):
         fault = Path(tempfile.mkdtemp(prefix="carat_fault_")) / "now"
         environment = {"CARAT_CUBLASLT": os.environ["CARAT_FAULTY_CUBLASLT"], "CARAT_FAULT_FILE": str(fault)}
-        with Server("--load-format", "dummy", "--device", "cuda", env=environment) as server:
+        with Server("--model-path", "google/gemma-4-E2B-it", "--load-format", "dummy", "--tokenizer-path", os.environ["CARAT_TOKENIZER"],
+                    "--device", "cuda", env=environment) as server:
             # Streams that would go on for much longer.
             streams = [Stream(server.port) for _ in range(NUM_STREAMS)]
             for stream in streams:
