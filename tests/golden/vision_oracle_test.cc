@@ -97,7 +97,7 @@ TEST_P(VisionOracleTest, ThePixelsAreTheProcessors) {
 TEST_P(VisionOracleTest, LayersAndSoftTokens) {
   WorkerPool pool(2);
   ops::Context ctx{backend(), &pool};
-  const auto model = VisionModel::create(config_, weights_, 70).value();
+  const auto model = VisionModel::create(config_, weights_, config_.vision->max_soft_tokens()).value();
   const int64_t width = config_.text.hidden_size;
   std::map<std::string, Difference> by_name;
   for (const PromptName& prompt : kPrompts) {
