@@ -69,15 +69,19 @@ void CudaEncoders::flush(const cuda::Launch& launch, const cuda::Stream& stream)
   if (batch_.empty()) return;
   inputs_.clear();
   for (const Item& item : batch_) inputs_.push_back(item.input);
+  // One alone goes where it belongs at once, and may be longer than a call: clips of raw frames have no longest length.
+  void* const to = batch_.size() == 1 ? batch_[0].soft_tokens : soft_tokens_.data();
   if (is_audio(*batch_[0].input))
-    audio_->encode(launch, stream, inputs_, soft_tokens_.data());
+    audio_->encode(launch, stream, inputs_, to);
   else
-    vision_->encode(launch, stream, inputs_, soft_tokens_.data());
-  const char* from = soft_tokens_.as<char>();
-  for (const Item& item : batch_) {
-    const int64_t size_bytes = item.input->num_tokens * row_bytes_;
-    stream.copy_on_device(item.soft_tokens, from, size_bytes);
-    from += size_bytes;
+    vision_->encode(launch, stream, inputs_, to);
+  if (to == soft_tokens_.data()) {
+    const char* from = soft_tokens_.as<char>();
+    for (const Item& item : batch_) {
+      const int64_t size_bytes = item.input->num_tokens * row_bytes_;
+      stream.copy_on_device(item.soft_tokens, from, size_bytes);
+      from += size_bytes;
+    }
   }
   batch_.clear();
 }

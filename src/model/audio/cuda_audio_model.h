@@ -23,8 +23,8 @@ class CudaAudioModel {
   static constexpr int kMaxClipTokens = 750;
 
   /// For the encoder of `config.audio`, which must be there: calls with up to `max_tokens` soft tokens together (at
-  /// least kMaxClipTokens). The weights are copied; `stream` is used for that. Errors: kOverloaded if the memory is not
-  /// there, kUnsupported for widths that the kernels were not made for.
+  /// least kMaxClipTokens), or of any length in the raw form. The weights are copied; `stream` is used for that.
+  /// Errors: kOverloaded if the memory is not there, kUnsupported for widths that the kernels were not made for.
   static Result<std::unique_ptr<CudaAudioModel>> create(const ModelConfig& config, const AudioWeights& weights,
                                                         int max_tokens, const cuda::Stream& stream);
   /// What create() takes of the device's memory at most, the weights included.

@@ -10,6 +10,7 @@
 
 #include "base/str.h"
 #include "model/audio/audio_encoder.h"
+#include "model/cuda_media_encoder.h"
 #include "ops/cuda/cuda_testing.h"
 #include "weights/test_support.h"
 
@@ -115,6 +116,31 @@ TEST_F(CudaAudioModelTest, ConformerWithoutBoundsEqualsTheHost) {
 
 TEST_F(CudaAudioModelTest, RawFramesEqualTheHost) {
   for (const auto& frames : {std::vector{1}, {25, 3, 100}, {1700}}) compare(small_config("12B"), frames);
+}
+
+// Behind the common door clips go together up to the room of a call; one of raw frames may be longer than that.
+TEST_F(CudaAudioModelTest, EncodersTakeClipsOfAnyLength) {
+  const ModelConfig config = small_config("12B");
+  const auto weights = make_dummy_audio_weights(config, 11).value();
+  const auto encoders = make_cuda_encoders(0, config, {.vision = nullptr, .audio = weights});
+  ASSERT_TRUE(encoders) << encoders.error().message;
+  std::vector<std::shared_ptr<const EncoderInput>> owners;
+  std::vector<const EncoderInput*> clips;
+  std::vector<cuda::DeviceBuffer> soft;
+  std::vector<CudaMediaEncoder::Item> items;
+  const size_t width = static_cast<size_t>(config.text.hidden_size);
+  for (const int frames : {5, 4000, 700, 700, 700}) {
+    clips.push_back(owners.emplace_back(clip(config, frames)).get());
+    soft.push_back(poisoned(int64_t{frames} * config.text.hidden_size * 2));
+    items.push_back({clips.back(), soft.back().data()});
+  }
+  (*encoders)->encode(launch_, stream_, items);
+  Values got;
+  for (size_t i = 0; i < soft.size(); ++i) {
+    const auto part = download<Bf16>(soft[i], static_cast<size_t>(clips[i]->num_tokens) * width);
+    got.insert(got.end(), part.begin(), part.end());
+  }
+  expect_close(got, on_host(config, weights, clips).at(key("soft", -1)), 0.02, "clips of any length");
 }
 
 TEST_F(CudaAudioModelTest, NoClipsAreFine) {
