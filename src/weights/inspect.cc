@@ -10,6 +10,7 @@
 #include "config/model_config.h"
 #include "config/model_size.h"
 #include "weights/checkpoint.h"
+#include "weights/encoder_weights.h"
 #include "weights/host_memory.h"
 #include "weights/model_path.h"
 #include "weights/text_weights.h"
@@ -110,6 +111,18 @@ void describe_files(Report& r, const fs::path& folder, const ModelConfig& config
   if (config.generation.eos_token_ids.empty()) r.problem("no end token is configured: only length ends a generation");
 }
 
+void describe_encoder_files(Report& r, const fs::path& folder, ModelConfig config) {
+  const bool vision = config.vision.has_value(), audio = config.audio.has_value();
+  if (const auto dropped = drop_absent_encoders(folder, config); !dropped) return r.problem(dropped.error().message);
+  if (vision && !config.vision) r.problem("the weight files hold no vision encoder: pictures are refused");
+  if (audio && !config.audio) r.problem("the weight files hold no audio encoder: sound is refused");
+  if (!config.vision && !config.audio) return;
+  if (const auto encoders = load_encoder_weights(folder, config); !encoders)
+    r.problem(encoders.error().message);
+  else
+    r.field("Check", "every encoder tensor is there with its shape and type");
+}
+
 void describe_weights(Report& r, const fs::path& folder, const ModelConfig& config) {
   const auto checkpoint = Checkpoint::open(folder);
   if (!checkpoint) {
@@ -134,6 +147,7 @@ void describe_weights(Report& r, const fs::path& folder, const ModelConfig& conf
     r.field("Check", "every text tensor is there with its shape and type");
   else
     r.problem(text.error().message);
+  describe_encoder_files(r, folder, config);
 }
 
 void describe_bytes(Report& r, const ModelConfig& config) {
