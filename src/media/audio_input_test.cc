@@ -147,7 +147,8 @@ TEST(AudioInput, ATransformOfEveryFrequencyFindsItself) {
 }
 
 TEST(AudioInput, SilenceIsTheFloorEverywhere) {
-  for (const float x : mel(std::vector<float>(1600))->features) EXPECT_FLOAT_EQ(x, kSilence);
+  const auto input = mel(std::vector<float>(1600));
+  for (const float x : input->features) EXPECT_FLOAT_EQ(x, kSilence);
 }
 
 TEST(AudioInput, TheLowestBandHearsNothing) {
