@@ -1,4 +1,5 @@
 #include "api/answer_form.h"
+#include "api/json_testing.h"
 
 #include <gmock/gmock.h>
 
@@ -11,12 +12,6 @@ namespace {
 
 using Kind = GrammarSource::Kind;
 using ::testing::HasSubstr;
-
-Json json(std::string_view text) {
-  auto value = parse_json(text);
-  EXPECT_TRUE(value) << text;
-  return *value;
-}
 
 std::string error_of(std::string_view fields) {
   AnswerForm form;

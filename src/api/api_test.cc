@@ -10,6 +10,7 @@
 #include "api/chat_writer.h"
 #include "api/completion_request.h"
 #include "api/error_map.h"
+#include "api/json_testing.h"
 #include "api/native_request.h"
 #include "api/native_writer.h"
 #include "api/prepare.h"
@@ -24,17 +25,6 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 constexpr int kVocab = 1000;
-
-Json json(std::string_view text) {
-  auto parsed = parse_json(text);
-  EXPECT_TRUE(parsed) << text;
-  return parsed ? *parsed : Json();
-}
-
-template <class T>
-std::string message(const Result<T>& result) {
-  return result ? std::string() : result.error().message;
-}
 
 GenerationParams with_limit(std::optional<int64_t> limit) {
   GenerationParams params;

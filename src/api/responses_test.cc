@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "api/block_testing.h"
+#include "api/json_testing.h"
 #include "api/response_store.h"
 #include "api/responses_request.h"
 #include "api/responses_writer.h"
@@ -16,17 +17,6 @@ namespace {
 using std::chrono::hours;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-Json json(std::string_view text) {
-  auto parsed = parse_json(text);
-  EXPECT_TRUE(parsed) << text;
-  return parsed ? *parsed : Json();
-}
-
-template <class T>
-std::string message(const Result<T>& result) {
-  return result ? std::string() : result.error().message;
-}
 
 ResponsesRequest parse(std::string_view body) {
   auto request = parse_responses_request(json(body));

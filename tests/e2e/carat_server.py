@@ -38,6 +38,21 @@ class Answer:
         assert lines[-1] == "data: [DONE]", lines[-1]
         return [json.loads(line[len("data: "):]) for line in lines[:-1]]
 
+    def typed_events(self):
+        """The same of streams whose events name their types, twice, and have no [DONE]."""
+        out = []
+        for block in self.text.split("\n\n")[:-1]:
+            kind, data = block.split("\n")
+            out.append(json.loads(data.removeprefix("data: ")))
+            assert kind == "event: " + out[-1]["type"], block
+        return out
+
+    @property
+    def error_message(self):
+        """What an error says, in any API's body."""
+        message = self.json.get("message") or self.json["error"]
+        return message if isinstance(message, str) else message["message"]
+
 
 class Server:
     """One `carat serve` on a free port. Use as a context manager."""
@@ -129,12 +144,17 @@ class Server:
         return self.get("/v1/loads").json["loads"][0]
 
     def wait_idle(self, timeout=30):
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            if self.load()["num_total_reqs"] == 0:
-                return True
-            time.sleep(0.05)
-        return False
+        return eventually(lambda: self.load()["num_total_reqs"] == 0, timeout)
+
+
+def eventually(condition, seconds=10):
+    """Calls `condition` until it is true; its last value."""
+    end = time.monotonic() + seconds
+    value = condition()
+    while not value and time.monotonic() < end:
+        time.sleep(0.02)
+        value = condition()
+    return value
 
 
 def text_of(events):

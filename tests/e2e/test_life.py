@@ -12,7 +12,7 @@ import time
 import unittest
 from pathlib import Path
 
-from carat_server import BINARY, Server, text_of
+from carat_server import Server, BINARY, eventually, text_of
 
 SLOW = {"match": "slow", "text": "abcdefghij" * 100, "ms_per_step": 20}
 FLOOD = {"match": "flood", "text": "x" * 4000, "finish": "length", "tokens_per_step": 200}
@@ -90,12 +90,10 @@ class Load(unittest.TestCase):
 
     def wait_running(self, count, waiting=0):
         """Until so many requests are open, and at most so many of them wait."""
-        end = time.monotonic() + 20
-        load = self.server.load()
-        while load["num_total_reqs"] < count or load["num_waiting_reqs"] > waiting:
+        def running():
             load = self.server.load()
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.02)
+            return load["num_total_reqs"] >= count and load["num_waiting_reqs"] <= waiting
+        self.assertTrue(eventually(running, 20))
 
     def slow_stream(self, **more):
         raw = self.server.open_stream("/v1/chat/completions", {

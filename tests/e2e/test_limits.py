@@ -24,10 +24,8 @@ class Limits(unittest.TestCase):
 
     def refused(self, answer, *texts, status=400):
         self.assertEqual(answer.status, status, answer.text)
-        message = answer.json.get("message") or answer.json["error"]
-        message = message if isinstance(message, str) else message["message"]
         for text in texts:
-            self.assertIn(text, message)
+            self.assertIn(text, answer.error_message)
 
     def works(self, answer):
         self.assertEqual(answer.status, 200, answer.text)

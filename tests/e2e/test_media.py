@@ -100,7 +100,7 @@ class Media(unittest.TestCase):
     def refused(self, part, content, status=400):
         answer = self.server.chat(content if isinstance(content, list) else [content], max_tokens=1)
         self.assertEqual(answer.status, status, answer.text)
-        self.assertIn(part, answer.json["message"])
+        self.assertIn(part, answer.error_message)
 
     def test_what_the_model_says_of_itself(self):
         info = self.server.get("/model_info").json
@@ -279,7 +279,7 @@ class Closed(unittest.TestCase):
     def refused(self, server, part, address, kind="image"):
         answer = server.chat([{"type": f"{kind}_url", f"{kind}_url": {"url": address}}], max_tokens=1)
         self.assertEqual(answer.status, 400, answer.text)
-        self.assertIn(part, answer.json["message"])
+        self.assertIn(part, answer.error_message)
 
     def test_defaults(self):
         with Server() as server:

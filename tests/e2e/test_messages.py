@@ -16,15 +16,6 @@ SCRIPT = [
 TOOLS = [{"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}]
 
 
-def events_of(answer):
-    out = []
-    for block in answer.text.split("\n\n")[:-1]:
-        kind, data = block.split("\n")
-        out.append(json.loads(data.removeprefix("data: ")))
-        assert kind == "event: " + out[-1]["type"], block
-    return out
-
-
 def assembled(events):
     """The message that a client makes of a stream."""
     message, arguments = None, ""
@@ -104,7 +95,7 @@ class Messages(unittest.TestCase):
             whole = self.ask(content, **more).json
             answer = self.ask(content, stream=True, **more)
             self.assertTrue(answer.headers["Content-Type"].startswith("text/event-stream"))
-            events = events_of(answer)
+            events = answer.typed_events()
             kinds = [e["type"] for e in events]
             self.assertEqual((kinds[0], kinds[1], kinds[-2:]),
                              ("message_start", "ping", ["message_delta", "message_stop"]))

@@ -4,7 +4,7 @@ import json
 import time
 import unittest
 
-from carat_server import Server
+from carat_server import Server, eventually
 
 WEATHER = "<|channel>thought\nNeed weather.<channel|>Let me see.<|tool_call>call:get_weather{city:<|\"|>Oslo<|\"|>}<tool_call|>"
 SCRIPT = [
@@ -21,13 +21,7 @@ TOOLS = [{"type": "function", "name": "get_weather",
 
 
 def events_of(answer):
-    """(type, data) of each event; the stream has nothing else."""
-    out = []
-    for block in answer.text.split("\n\n")[:-1]:
-        kind, data = block.split("\n")
-        data = json.loads(data.removeprefix("data: "))
-        assert kind == "event: " + data["type"], block
-        out.append(data)
+    out = answer.typed_events()
     assert [e["sequence_number"] for e in out] == list(range(len(out)))
     return out
 
@@ -147,12 +141,9 @@ class Responses(unittest.TestCase):
         self.assertEqual(self.server.get("/v1/responses/" + response["id"]).status, 404)
 
     def wait_for(self, response_id, status):
-        for _ in range(500):
-            response = self.server.get("/v1/responses/" + response_id).json
-            if response["status"] == status:
-                return response
-            time.sleep(0.02)
-        self.fail(f"still {response['status']}")
+        get = lambda: self.server.get("/v1/responses/" + response_id).json
+        self.assertTrue(eventually(lambda: get()["status"] == status))
+        return get()
 
     def test_background(self):
         queued = self.respond(background=True).json

@@ -5,7 +5,7 @@ import threading
 import time
 import unittest
 
-from carat_server import Server, text_of
+from carat_server import Server, eventually, text_of
 
 SCRIPT = [
     {"match": "say-hello", "text": "Hello, world!"},
@@ -13,13 +13,6 @@ SCRIPT = [
 ]
 HELLO = "Hello, world!"
 EOT = 106  # <turn|>
-
-
-def eventually(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
 
 
 class Extras(unittest.TestCase):
