@@ -93,10 +93,8 @@ Result<void> FfmpegInput::open_decoder(int media) {
   if (stream_index_ < 0) return Error{Errc::kInvalidArgument, str_cat("the file has no ", kind_, " in it")};
   const auto* const parameters = av_.parameters(stream());
   if (media == kMediaVideo) {
-    const int64_t width = av_.width(parameters), height = av_.height(parameters);
-    if (width * height > limits_.max_video_pixels)
-      return Error{Errc::kTooLarge, str_cat("the ", kind_, " has frames of ", width, " x ", height, " pixels; at most ",
-                                            limits_.max_video_pixels, " are allowed")};
+    CARAT_TRY_VOID(check_picture_size(limits_, limits_.max_video_pixels, av_.width(parameters), av_.height(parameters),
+                                      str_cat("the ", kind_, " has frames of")));
   }
   decoder_ = av_.avcodec_alloc_context3(codec);
   if (decoder_ == nullptr) return Error{Errc::kInternal, "FFmpeg has no memory"};

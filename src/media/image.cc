@@ -57,9 +57,7 @@ Result<ImageHeader> read_image_header(std::span<const uint8_t> file) {
 Result<Image> decode_image(std::span<const uint8_t> file, const MediaLimits& limits) {
   CARAT_TRY_VOID(check_encoded_size(limits, file.size(), "image"));
   CARAT_TRY(const auto header, read_image_header(file));
-  if (int64_t{header.width} * header.height > limits.max_image_pixels)
-    return Error{Errc::kTooLarge, str_cat("the image has ", header.width, " x ", header.height, " pixels; at most ",
-                                          limits.max_image_pixels, " are allowed")};
+  CARAT_TRY_VOID(check_picture_size(limits, limits.max_image_pixels, header.width, header.height, "the image has"));
   CARAT_TRY_VOID(check_deadline(limits, "image"));
   CARAT_TRY(auto image, codec(header.format).decode(file, limits));
   return turn(std::move(image), codec(header.format).orientation(file));

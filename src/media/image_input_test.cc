@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -89,6 +90,19 @@ TEST(ImageInput, IsResizedToItsTarget) {
   EXPECT_EQ(input->num_tokens * 9, input->grid_width * input->grid_height);
   EXPECT_EQ(input->pixels,
             std::vector<uint8_t>(static_cast<size_t>(size.width) * static_cast<size_t>(size.height) * 3, 99));
+}
+
+TEST(ImageInput, LinesOfPixelsArePicturesToo) {
+  const std::vector<uint8_t> line(65'535 * 3, 50);
+  for (const bool tall : {false, true}) {
+    const PictureView picture{tall ? 1 : 65'535, tall ? 65'535 : 1, line};
+    const auto input = make_image_input(picture, {16, 48, 280}, EncoderInput::Kind::kImage);
+    EXPECT_EQ(input->num_tokens, 280);
+    EXPECT_EQ(tall ? input->grid_width : input->grid_height, 3);
+    EXPECT_TRUE(std::ranges::all_of(input->pixels, [](uint8_t byte) { return byte == 50; }));
+  }
+  const std::vector<uint8_t> dot = {1, 2, 3};
+  EXPECT_EQ(make_image_input({1, 1, dot}, {16, 48, 70}, EncoderInput::Kind::kImage)->num_tokens, 64);
 }
 
 TEST(ImageInput, HashesTellContentKindAndShapeApart) {

@@ -67,6 +67,9 @@ TEST(Image, PixelsAreCountedBeforeTheyAreTaken) {
     expect_error(decode_image(file, {.max_image_pixels = 37 * 23 - 1}), Errc::kTooLarge,
                  {"37 x 23 pixels", "at most 850"});
   }
+  expect_error(decode_image(corpus("png_rgb8.png"), {.max_side = 36}), Errc::kTooLarge,
+               {"37 x 23 pixels", "at most 36 in a row or column"});
+  EXPECT_TRUE(decode_image(corpus("png_rgb8.png"), {.max_side = 37}));
   // A bomb: 60 bytes that ask for 4 G pixels.
   auto bomb = corpus("png_grey1.png");
   for (const size_t at : {16u, 20u}) bomb[at] = 0, bomb[at + 1] = 1, bomb[at + 2] = 0, bomb[at + 3] = 0;

@@ -99,6 +99,7 @@ TEST_F(Video, LimitsAreChecked) {
   const auto file = corpus("h264.mp4");
   EXPECT_TRUE(decode(file, 2, {.max_video_pixels = 64 * 48}));
   expect_error(decode(file, 2, {.max_video_pixels = 64 * 48 - 1}), Errc::kTooLarge, {"64 x 48 pixels", "at most 3071"});
+  expect_error(decode(file, 2, {.max_side = 63}), Errc::kTooLarge, {"64 x 48 pixels", "at most 63 in a row or column"});
   EXPECT_TRUE(decode(file, 2, {.max_video_frames = 40}));
   expect_error(decode(file, 2, {.max_video_frames = 39}), Errc::kTooLarge, {"more than 39 frames"});
   expect_error(decode(file, 2, {.max_encoded_bytes = 10}), Errc::kTooLarge, {"at most 10 are allowed"});
