@@ -6,22 +6,12 @@
 #include <gtest/gtest.h>
 
 #include "base/str.h"
+#include "media/encode.h"
 
 namespace carat {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::string to_base64(std::string_view bytes) {
-  static constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t bits = 0;
-    for (size_t j = 0; j < 3; ++j) bits = bits << 8 | (i + j < bytes.size() ? static_cast<uint8_t>(bytes[i + j]) : 0);
-    for (size_t j = 0; j < 4; ++j) out += i + j <= bytes.size() ? kAlphabet[bits >> (18 - 6 * j) & 63] : '=';
-  }
-  return out;
-}
 
 std::string little_endian(uint32_t value, int bytes) {
   std::string out;
@@ -109,13 +99,13 @@ TEST(MediaLoader, ImagesAndSounds) {
                             Expected{"google/gemma-4-31B-it", 264, std::nullopt}}) {
     const MediaLoader loader(*builtin_model_config(e.name), {});
     const auto image =
-        loader.load(part(MediaKind::kImage, str_cat("data:image/bmp;base64,", to_base64(bmp(1280, 720)))));
+        loader.load(part(MediaKind::kImage, str_cat("data:image/bmp;base64,", encode_base64(bmp(1280, 720)))));
     ASSERT_TRUE(image) << image.error().message;
     ASSERT_EQ(image->inputs.size(), 1u);
     EXPECT_EQ(image->inputs[0]->kind, EncoderInput::Kind::kImage);
     EXPECT_EQ(image->inputs[0]->num_tokens, e.image_tokens);
     if (!e.audio_tokens) continue;
-    const auto sound = loader.load(part(MediaKind::kAudio, to_base64(wav(16000))));
+    const auto sound = loader.load(part(MediaKind::kAudio, encode_base64(wav(16000))));
     ASSERT_TRUE(sound) << sound.error().message;
     EXPECT_EQ(sound->inputs[0]->kind, EncoderInput::Kind::kAudio);
     EXPECT_EQ(sound->inputs[0]->num_tokens, *e.audio_tokens);
@@ -132,9 +122,9 @@ TEST(MediaLoader, ErrorsOfFilesAndAddresses) {
   EXPECT_EQ(error(MediaKind::kImage, "").code, Errc::kInvalidArgument);
   EXPECT_EQ(error(MediaKind::kImage, "http://127.0.0.1:1/a.png").code, Errc::kInvalidArgument);
   EXPECT_EQ(error(MediaKind::kImage, "file:///etc/passwd").code, Errc::kInvalidArgument);
-  EXPECT_EQ(error(MediaKind::kAudio, to_base64(wav(160))).code, Errc::kInvalidArgument);  // no token's length
+  EXPECT_EQ(error(MediaKind::kAudio, encode_base64(wav(160))).code, Errc::kInvalidArgument);  // no token's length
   EXPECT_NE(error(MediaKind::kVideo, "AAAA").code, Errc::kInternal);
-  EXPECT_FALSE(loader.load(part(MediaKind::kAudio, to_base64(bmp(48, 48)))));
+  EXPECT_FALSE(loader.load(part(MediaKind::kAudio, encode_base64(bmp(48, 48)))));
 }
 
 TEST(MediaLoader, WhatIsFetchedFromElsewhere) {

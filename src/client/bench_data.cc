@@ -162,8 +162,9 @@ Result<std::vector<BenchRequest>> load_bench_requests(const BenchDataOptions& op
   if (options.dataset_name == "random") return load_random(options, tokenizer, numpy);
   if (options.dataset_name == "random-ids") return make_random_ids(options, tokenizer, numpy);
   if (options.dataset_name == "sharegpt") return load_sharegpt(options, tokenizer);
-  return Error{Errc::kInvalidArgument,
-               str_cat("unknown data set '", options.dataset_name, "': known are random, random-ids and sharegpt")};
+  if (options.dataset_name == "image") return make_image_requests(options, tokenizer, numpy);
+  return Error{Errc::kInvalidArgument, str_cat("unknown data set '", options.dataset_name,
+                                               "': known are random, random-ids, sharegpt and image")};
 }
 
 }  // namespace carat

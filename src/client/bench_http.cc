@@ -43,6 +43,16 @@ void merge(Json& into, const Json& extra) {
   for (const auto& [key, value] : extra.as_object()) into.set(key, value);
 }
 
+/// The text, with pictures before it if there are any.
+Json chat_content(const BenchRequest& request) {
+  if (request.images.empty()) return request.prompt;
+  Json parts = Json::array();
+  for (const std::string& image : request.images)
+    parts.push_back(Json::object({{"type", "image_url"}, {"image_url", Json::object({{"url", image}})}}));
+  parts.push_back(Json::object({{"type", "text"}, {"text", request.prompt}}));
+  return parts;
+}
+
 std::string_view path_of(BenchProtocol protocol) {
   switch (protocol) {
     case BenchProtocol::kGenerate:
@@ -70,6 +80,7 @@ Json bench_request_body(const BenchHttpOptions& options, const BenchRequest& req
       body.set("text", request.prompt);
     else
       body.set("input_ids", JsonArray(request.prompt_ids.begin(), request.prompt_ids.end()));
+    if (!request.images.empty()) body.set("image_data", JsonArray(request.images.begin(), request.images.end()));
     body.set("sampling_params", std::move(sampling));
     body.set("stream", options.stream);
     body.set("lora_path", nullptr);
@@ -82,7 +93,7 @@ Json bench_request_body(const BenchHttpOptions& options, const BenchRequest& req
   const bool chat = options.protocol == BenchProtocol::kChat;
   Json body = Json::object({{"model", options.model}});
   if (chat) {
-    body.set("messages", Json::array({Json::object({{"role", "user"}, {"content", request.prompt}})}));
+    body.set("messages", Json::array({Json::object({{"role", "user"}, {"content", chat_content(request)}})}));
     body.set("max_completion_tokens", request.output_len);
   } else {
     body.set("prompt", request.prompt);

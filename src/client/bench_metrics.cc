@@ -150,6 +150,7 @@ BenchMetrics compute_bench_metrics(const std::vector<BenchRequest>& requests, co
     if (!o.success) continue;
     ++m.completed;
     m.total_input += requests[i].prompt_len;
+    m.total_input_vision += requests[i].vision_len;
     m.total_output += o.output_len;
     m.total_output_retokenized += count_tokens(o.generated_text);
     ttfts.push_back(o.ttft_s);
@@ -261,7 +262,8 @@ std::string format_bench_report(const BenchRunInfo& info, const BenchMetrics& m)
   out += row("Successful requests:", int64_t{m.completed});
   out += row("Benchmark duration (s):", m.duration_s);
   out += row("Total input tokens:", m.total_input);
-  out += row("Total input text tokens:", m.total_input);
+  out += row("Total input text tokens:", m.total_input - m.total_input_vision);
+  if (info.data.dataset_name == "image") out += row("Total input vision tokens:", m.total_input_vision);
   out += row("Total generated tokens:", m.total_output);
   out += row("Total generated tokens (retokenized):", m.total_output_retokenized);
   out += row("Request throughput (req/s):", m.request_throughput);
@@ -296,8 +298,8 @@ std::string format_bench_json(const BenchRunInfo& info, const BenchMetrics& m,
   out.set("duration", m.duration_s);
   out.set("completed", m.completed);
   out.set("total_input_tokens", m.total_input);
-  out.set("total_input_text_tokens", m.total_input);
-  out.set("total_input_vision_tokens", 0);
+  out.set("total_input_text_tokens", m.total_input - m.total_input_vision);
+  out.set("total_input_vision_tokens", m.total_input_vision);
   out.set("total_output_tokens", m.total_output);
   out.set("total_output_tokens_retokenized", m.total_output_retokenized);
   out.set("request_throughput", m.request_throughput);

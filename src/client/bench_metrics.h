@@ -62,7 +62,7 @@ BenchGoodput compute_goodput(const BenchGoals& goals_ms, const std::vector<Bench
 struct BenchMetrics {
   double duration_s = 0;
   int completed = 0;
-  int64_t total_input = 0, total_output = 0, total_output_retokenized = 0;
+  int64_t total_input = 0, total_input_vision = 0, total_output = 0, total_output_retokenized = 0;
   BenchStats ttft_ms, tpot_ms, itl_ms, e2e_ms;
   double request_throughput = 0, input_throughput = 0, output_throughput = 0, total_throughput = 0;
   double concurrency = 0;

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <mutex>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include "base/str.h"
@@ -19,6 +20,8 @@
 #include "client/load_generator.h"
 #include "client/python_random.h"
 #include "http/server.h"
+#include "media/fetch.h"
+#include "media/image.h"
 #include "tokenizer/tokenizer.h"
 
 namespace carat {
@@ -87,6 +90,10 @@ TEST(PythonRandom, ShufflesLikePython) {
   EXPECT_THAT(shuffled(0), ElementsAre(7, 8, 1, 5, 3, 4, 2, 0, 9, 6, 391, 933, 207, 558, 54, 410));
   EXPECT_THAT(shuffled((uint64_t{1} << 40) + 5),
               ElementsAre(1, 2, 3, 6, 7, 0, 5, 4, 9, 8, 910, 192, 134, 655, 578, 129));
+}
+
+TEST(PythonRandom, ChoosesLikePython) {
+  EXPECT_THAT(PythonRandom(1).choices(1000, 6), ElementsAre(134, 847, 763, 255, 495, 449));
 }
 
 // ---- JSON ----
@@ -528,7 +535,14 @@ TEST(BenchOptions, ParsesAndRefuses) {
            {{"--port", "0"}, "--port must be an integer in [1, 65535], got '0'"},
            {{"--num-prompts", "x"}, "got 'x'"},
            {{"--backend", "vllm"}, "got 'vllm'"},
-           {{"--dataset-name", "image"}, "got 'image'"},
+           {{"--dataset-name", "pictures"}, "got 'pictures'"},
+           {{"--dataset-name", "image", "--backend", "sglang-oai"}, "works with --backend sglang"},
+           {{"--dataset-name", "image", "--tokenize-prompt"}, "without --tokenize-prompt"},
+           {{"--dataset-name", "image", "--image-resolution", "8k"}, "got '8k'"},
+           {{"--dataset-name", "image", "--image-resolution", "0x5"}, "got '0x5'"},
+           {{"--dataset-name", "image", "--image-resolution", "random:9x9-8x10"}, "is larger"},
+           {{"--dataset-name", "image", "--image-format", "gif"}, "got 'gif'"},
+           {{"--image-content", "cats"}, "got 'cats'"},
            {{"--goodput", "itl:5"}, "got 'itl:5'"},
            {{"--goodput", "ttft:500", "tpot:-1"}, "got 'tpot:-1'"},
            {{"--dataset-name", "sharegpt", "--tokenize-prompt"}, "does not work with"},
@@ -760,6 +774,97 @@ TEST_F(BenchData, SaysWhatIsWrongWithTheFile) {
     EXPECT_EQ(requests.error().code, Errc::kCorruptFile);
     EXPECT_THAT(requests.error().message, HasSubstr(file_));
   }
+}
+
+// ---- pictures ----
+
+int64_t sum_of(const std::vector<BenchRequest>& requests, int BenchRequest::*member) {
+  int64_t sum = 0;
+  for (const BenchRequest& r : requests) sum += r.*member;
+  return sum;
+}
+
+TEST_F(BenchData, ImagesHaveTheTotalsOfThePage) {
+  for (const auto& [seed, raw_text, output] : {std::tuple(1, 597, 4220), std::tuple(42, 749, 3700)}) {
+    BenchDataOptions options{.dataset_name = "image",
+                             .num_prompts = 10,
+                             .random_input_len = 128,
+                             .image = {.count = 2, .resolution = "720p", .content = ImageContent::kBlank},
+                             .seed = seed};
+    NumpyRandom random(static_cast<uint32_t>(seed));
+    const auto requests = load_bench_requests(options, *tokenizer_, random);
+    ASSERT_TRUE(requests) << requests.error().message;
+    EXPECT_EQ(sum_of(*requests, &BenchRequest::vision_len), 5320);
+    EXPECT_EQ(sum_of(*requests, &BenchRequest::output_len), output);
+    NumpyRandom again(static_cast<uint32_t>(seed));
+    const auto lengths = random_lengths(again, 128, 0.0, 10);
+    EXPECT_EQ(std::accumulate(lengths.begin(), lengths.end(), int64_t{0}), raw_text);
+    for (const BenchRequest& r : *requests) {
+      EXPECT_EQ(r.images.size(), 2U);
+      EXPECT_THAT(r.images[0], testing::StartsWith("data:image/jpeg;base64,/9j/"));
+      const auto text = tokenizer_->encode(str_cat("<bos><|turn>user\n", r.prompt, "<turn|>\n<|turn>model\n"), false);
+      EXPECT_NEAR(r.prompt_len - r.vision_len, static_cast<int>(text.size()), 2);  // the template trims
+    }
+  }
+}
+
+TEST_F(BenchData, ImagesAreNumpysNoise) {
+  BenchDataOptions options{.dataset_name = "image",
+                           .num_prompts = 2,
+                           .random_input_len = 128,
+                           .image = {.resolution = "48x48", .format = "png"},
+                           .apply_template = true,
+                           .family = ChatFamily::kBig,
+                           .seed = 1};
+  NumpyRandom random(1);
+  const auto requests = load_bench_requests(options, *tokenizer_, random);
+  ASSERT_TRUE(requests) << requests.error().message;
+  const auto pixels = [](const std::string& uri) { return decode_image(fetch_media(uri).value()).value().pixels; };
+  const auto first = pixels(requests->at(0).images.at(0));
+  EXPECT_THAT(std::vector<int>(first.begin(), first.begin() + 12),
+              ElementsAre(0, 77, 37, 23, 47, 88, 101, 137, 106, 174, 52, 223));
+  EXPECT_EQ(requests->at(0).vision_len, 256 + 2);  // small pictures grow
+  EXPECT_THAT(requests->at(0).prompt, testing::StartsWith("<bos><|turn>user\n<|image|>"));
+  EXPECT_THAT(requests->at(0).prompt, testing::EndsWith("<turn|>\n<|turn>model\n<|channel>thought\n<channel|>"));
+}
+
+TEST_F(BenchData, ImagesOfManySizesAndCounts) {
+  BenchDataOptions options{
+      .dataset_name = "image",
+      .num_prompts = 30,
+      .random_input_len = 4,
+      .image = {.count = 3, .random_count = true, .resolution = "random:20x30-40x60", .format = "png"}};
+  NumpyRandom random(42);
+  const auto requests = load_bench_requests(options, *tokenizer_, random);
+  ASSERT_TRUE(requests) << requests.error().message;
+  std::set<size_t> counts;
+  for (const BenchRequest& r : *requests) {
+    counts.insert(r.images.size());
+    for (const std::string& uri : r.images) {
+      const auto header = read_image_header(fetch_media(uri).value()).value();
+      EXPECT_TRUE(header.width >= 30 && header.width <= 60 && header.height >= 20 && header.height <= 40);
+    }
+  }
+  EXPECT_THAT(counts, ElementsAre(1, 2, 3));
+}
+
+TEST(BenchRequestBody, ImagesComeBeforeTheText) {
+  const BenchRequest request{.prompt = "p", .images = {"data:a", "data:b"}, .output_len = 3};
+  const auto chat = bench_request_body({.protocol = BenchProtocol::kChat}, request);
+  EXPECT_EQ(chat.find("messages")->dump(),
+            R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:a"}},)"
+            R"({"type":"image_url","image_url":{"url":"data:b"}},{"type":"text","text":"p"}]}])");
+  EXPECT_EQ(bench_request_body({}, request).find("image_data")->dump(), R"(["data:a","data:b"])");
+}
+
+TEST(BenchReport, TellsTextFromVision) {
+  const BenchRunInfo info{.backend = "sglang-oai-chat", .data = {.dataset_name = "image"}};
+  BenchMetrics metrics;
+  metrics.total_input = 100;
+  metrics.total_input_vision = 60;
+  EXPECT_THAT(format_bench_report(info, metrics), HasSubstr("Total input tokens:                      100       \n"
+                                                            "Total input text tokens:                 40        \n"
+                                                            "Total input vision tokens:               60        \n"));
 }
 
 }  // namespace

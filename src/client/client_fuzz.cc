@@ -9,8 +9,8 @@
 #include "base/str.h"
 #include "client/bench_http.h"
 #include "client/chat_ui.h"
-#include "http/response_parser.h"
 #include "client/sse.h"
+#include "http/response_parser.h"
 
 namespace carat {
 namespace {

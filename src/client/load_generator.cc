@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "base/str.h"
+#include "chat/template_check.h"
 #include "client/flags.h"
 #include "tokenizer/tokenizer.h"
 
@@ -47,7 +48,7 @@ std::vector<CliFlag> bench_flags(BenchOptions& o) {
       CliFlag::integer("--port", "default 30000", 1, 65535, to_int(o.port)),
       CliFlag::text("--base-url", "URL", "instead of --host and --port", o.base_url),
       CliFlag::text("--dataset-name", "NAME",
-                    "random (default; texts of a ShareGPT file), random-ids, or sharegpt (its conversations)",
+                    "random (default; texts of a ShareGPT file), random-ids, sharegpt (its conversations), or image",
                     o.data.dataset_name),
       CliFlag::text("--dataset-path", "FILE", "the ShareGPT file of 'random' and 'sharegpt'", o.data.dataset_path),
       CliFlag::integer("--sharegpt-output-len", "tokens of every answer; default: as in the file", 4, kMaxInt,
@@ -60,6 +61,19 @@ std::vector<CliFlag> bench_flags(BenchOptions& o) {
       CliFlag::integer("--random-output-len", "longest answer in tokens, default 1024", 0, kMaxInt,
                        to_int(o.data.random_output_len)),
       CliFlag::number("--random-range-ratio", "shortest / longest, default 0", 0, 1, o.data.random_range_ratio),
+      CliFlag::integer("--image-count", "pictures of a request of 'image', default 1", 1, 1024,
+                       to_int(o.data.image.count)),
+      CliFlag::toggle("--random-image-count", "1 to --image-count pictures", o.data.image.random_count),
+      CliFlag::text("--image-resolution", "SIZE", "4k, 1080p (default), 720p, 360p, HEIGHTxWIDTH or random:HxW-HxW",
+                    o.data.image.resolution),
+      CliFlag::text("--image-format", "NAME", "jpeg (default) or png", o.data.image.format),
+      {"--image-content", "NAME", "random (default) or blank",
+       [&o](std::string_view name) -> Result<void> {
+         if (name != "random" && name != "blank")
+           return Error{Errc::kInvalidArgument, str_cat("--image-content must be random or blank, got '", name, "'")};
+         o.data.image.content = name == "blank" ? ImageContent::kBlank : ImageContent::kRandom;
+         return {};
+       }},
       CliFlag::number("--request-rate", "requests per second in exponential gaps; default inf: all at once", 0,
                       std::numeric_limits<double>::infinity(), o.request_rate),
       CliFlag::integer("--max-concurrency", "open requests at a time; default: no limit", 1, kMaxInt,
@@ -123,9 +137,19 @@ Result<BenchOptions> parse_bench_options(std::span<const std::string> args) {
     return Error{Errc::kInvalidArgument,
                  str_cat("--tokenize-prompt works with --backend sglang only, got ", options.backend)};
   const std::string& data = options.data.dataset_name;
-  if (data != "random" && data != "random-ids" && data != "sharegpt")
+  if (data != "random" && data != "random-ids" && data != "sharegpt" && data != "image")
     return Error{Errc::kInvalidArgument,
-                 str_cat("--dataset-name must be random, random-ids or sharegpt, got '", data, "'")};
+                 str_cat("--dataset-name must be random, random-ids, sharegpt or image, got '", data, "'")};
+  if (data == "image") {
+    CARAT_TRY_VOID(parse_image_resolution(options.data.image.resolution));
+    if (options.data.image.format != "jpeg" && options.data.image.format != "png")
+      return Error{Errc::kInvalidArgument,
+                   str_cat("--image-format must be jpeg or png, got '", options.data.image.format, "'")};
+    if (protocol == BenchProtocol::kCompletions || options.engine_only || options.data.tokenize_prompt)
+      return Error{Errc::kInvalidArgument,
+                   "--dataset-name image works with --backend sglang or sglang-oai-chat, without --tokenize-prompt"};
+    options.data.apply_template = protocol == BenchProtocol::kGenerate;
+  }
   if (data == "sharegpt" && options.data.tokenize_prompt)
     return Error{Errc::kInvalidArgument, "--tokenize-prompt does not work with --dataset-name sharegpt"};
   if (!options.engine_args.empty() && !options.engine_only)
@@ -245,6 +269,9 @@ std::string today() {
 
 std::string result_file(const BenchOptions& o) {
   if (!o.output_file.empty()) return o.output_file;
+  if (o.data.dataset_name == "image")
+    return str_cat(o.backend, "_", today(), "_", o.data.num_prompts, "_", o.data.random_input_len, "_",
+                   o.data.random_output_len, "_", o.data.image.count, "imgs_", o.data.image.resolution, ".jsonl");
   if (o.data.dataset_name == "sharegpt")
     return str_cat(o.backend, "_", today(), "_", o.data.num_prompts, "_sharegpt.jsonl");
   return str_cat(o.backend, "_", today(), "_", o.data.num_prompts, "_", o.data.random_input_len, "_",
@@ -300,12 +327,27 @@ Result<void> warm_up(BenchBackend& backend, const BenchOptions& options, const B
   return {};
 }
 
+/// The folder of the tokenizer that prompts are made with; "" if nobody names one.
+std::string tokenizer_folder(BenchBackend& backend, const BenchOptions& options) {
+  return options.tokenizer.empty() ? backend.tokenizer_path() : options.tokenizer;
+}
+
+/// The options of the data, with the chat template's family where prompts are counted with it.
+BenchDataOptions data_options(BenchBackend& backend, const BenchOptions& options, const Tokenizer& tokenizer) {
+  BenchDataOptions data = options.data;
+  if (data.dataset_name != "image") return data;
+  const auto chat_template = load_chat_template(tokenizer_folder(backend, options), tokenizer.chat_template());
+  if (chat_template && !chat_template->empty())
+    data.family = check_chat_template(*chat_template, ChatFamily::kSmall).family;
+  return data;
+}
+
 /// The tokenizer that prompts are made with. `owned` keeps it if it is not the backend's.
 Result<const Tokenizer*> find_tokenizer(BenchBackend& backend, const BenchOptions& options,
                                         std::unique_ptr<Tokenizer>& owned) {
   const Tokenizer* own = backend.tokenizer();
   if (own != nullptr && options.tokenizer.empty()) return own;
-  const auto folder = options.tokenizer.empty() ? backend.tokenizer_path() : options.tokenizer;
+  const auto folder = tokenizer_folder(backend, options);
   if (folder.empty()) return Error{Errc::kNotFound, "the server names no tokenizer: give its folder with --tokenizer"};
   auto loaded = Tokenizer::load(folder);
   if (!loaded && options.tokenizer.empty())
@@ -332,7 +374,8 @@ Result<void> bench(const BenchOptions& options, BenchBackend& backend) {
   std::unique_ptr<Tokenizer> owned;
   CARAT_TRY(const Tokenizer* const tokenizer, find_tokenizer(backend, options, owned));
   NumpyRandom random(static_cast<uint32_t>(options.data.seed));
-  CARAT_TRY(const auto requests, load_bench_requests(options.data, *tokenizer, random));
+  const BenchDataOptions data = data_options(backend, options, *tokenizer);
+  CARAT_TRY(const auto requests, load_bench_requests(data, *tokenizer, random));
   int64_t total_input = 0, total_output = 0;
   for (const auto& r : requests) {
     total_input += r.prompt_len;

@@ -26,12 +26,18 @@ std::vector<int64_t> NumpyRandom::randint(int64_t low, int64_t high, int size) {
   return out;
 }
 
-double NumpyRandom::next_double() {
-  const auto high = static_cast<uint32_t>(engine_()) >> 5, low = static_cast<uint32_t>(engine_()) >> 6;
+namespace {
+
+/// 53 bits of two outputs.
+double next_double(std::mt19937& engine) {
+  const auto high = static_cast<uint32_t>(engine()) >> 5, low = static_cast<uint32_t>(engine()) >> 6;
   return (high * 67108864.0 + low) / 9007199254740992.0;
 }
 
-double NumpyRandom::exponential(double scale) { return -std::log(1.0 - next_double()) * scale; }
+}  // namespace
+
+double NumpyRandom::rand() { return next_double(engine_); }
+double NumpyRandom::exponential(double scale) { return -std::log(1.0 - rand()) * scale; }
 
 namespace {
 
@@ -90,6 +96,12 @@ uint32_t PythonRandom::randbelow(uint32_t n) {
   do value = static_cast<uint32_t>(engine_()) >> (32 - bits);
   while (value >= n);
   return value;
+}
+
+std::vector<size_t> PythonRandom::choices(size_t n, int count) {
+  std::vector<size_t> out(static_cast<size_t>(count));
+  for (size_t& index : out) index = static_cast<size_t>(next_double(engine_) * static_cast<double>(n));
+  return out;
 }
 
 }  // namespace carat

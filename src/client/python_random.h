@@ -19,9 +19,10 @@ class NumpyRandom {
   std::vector<int64_t> randint(int64_t low, int64_t high, int size);
   /// numpy.random.exponential(scale).
   double exponential(double scale);
+  /// numpy.random.rand(): uniform in [0, 1).
+  double rand();
 
  private:
-  double next_double();
   std::mt19937 engine_;
 };
 
@@ -31,6 +32,8 @@ class PythonRandom {
   explicit PythonRandom(uint64_t seed);
   /// Uniform in [0, n), n >= 1: the top bits of an output, drawn again while too large.
   uint32_t randbelow(uint32_t n);
+  /// The indices that random.choices(items, k=count) takes of `n` items.
+  std::vector<size_t> choices(size_t n, int count);
   /// random.shuffle(items).
   template <class T>
   void shuffle(std::vector<T>& items) {
