@@ -34,7 +34,7 @@ constexpr std::string_view kUsage =
     "  version   print the version, and what this build and machine can do\n"
     "  licenses  print the licences of what is built in\n"
     "  help      print this\n\n"
-    "`carat serve` without a model serves a built-in miniature. `carat COMMAND --help` says more.\n";
+    "`carat serve` without a model serves a small model that is built in. `carat COMMAND --help` says more.\n";
 
 int print(std::FILE* to, std::string_view text, int status) {
   std::fwrite(text.data(), 1, text.size(), to);

@@ -81,7 +81,7 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
 }
 
 MappedFile::~MappedFile() {
-  if (bytes_.empty()) return;
+  if (descriptor_ < 0) return;
   ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
   ::close(descriptor_);
 }
@@ -96,6 +96,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 Result<void> MappedFile::read(int64_t offset, std::span<std::byte> out) const {
+  if (descriptor_ < 0 && offset >= 0 && offset + static_cast<int64_t>(out.size()) <= size()) {
+    std::ranges::copy(bytes_.subspan(static_cast<size_t>(offset), out.size()), out.begin());
+    return {};
+  }
   while (!out.empty()) {
     const ssize_t got = ::pread(descriptor_, out.data(), out.size(), offset);
     if (got < 0 && errno == EINTR) continue;
@@ -110,6 +114,7 @@ Result<void> MappedFile::read(int64_t offset, std::span<std::byte> out) const {
 }
 
 void MappedFile::advise(Access access, int64_t offset, int64_t length) const {
+  if (descriptor_ < 0) return;
   offset = std::clamp<int64_t>(offset, 0, size());
   int64_t end = offset + std::clamp<int64_t>(length, 0, size() - offset);
   const int64_t page = ::sysconf(_SC_PAGESIZE);

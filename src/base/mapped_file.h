@@ -21,6 +21,8 @@ class MappedFile {
 
   /// Errors: kNotFound, or kIo if it cannot be opened or mapped or is no regular file; the message names the path.
   static Result<MappedFile> open(const std::filesystem::path& path);
+  /// Bytes that are in memory as long as the process lives, such as a file built into the program.
+  static MappedFile of_program(std::span<const std::byte> bytes) { return MappedFile(bytes, -1); }
   /// An empty mapping.
   MappedFile() = default;
   ~MappedFile();
@@ -43,7 +45,7 @@ class MappedFile {
  private:
   MappedFile(std::span<const std::byte> bytes, int descriptor) : bytes_(bytes), descriptor_(descriptor) {}
   std::span<const std::byte> bytes_;
-  int descriptor_ = -1;  ///< -1: an empty mapping
+  int descriptor_ = -1;  ///< -1: nothing to unmap
 };
 
 /// The whole of a small file. Errors: kNotFound, kIo, kTooLarge above `max_bytes`; the message names the path.

@@ -64,6 +64,19 @@ TEST_F(MappedFileTest, ReadSeesWhatHappenedToTheFile) {
   EXPECT_TRUE(file.read(4997, end)) << "the file lives as long as it is open";
 }
 
+TEST_F(MappedFileTest, BytesOfTheProgram) {
+  static constexpr char kText[] = "built in";
+  MappedFile file = MappedFile::of_program(std::as_bytes(std::span(kText)).first(8));
+  EXPECT_EQ(file.text(), "built in");
+  file.advise(MappedFile::Access::kDontNeed);
+  std::byte end[2];
+  ASSERT_TRUE(file.read(6, end));
+  EXPECT_EQ(std::memcmp(end, "in", 2), 0);
+  EXPECT_FALSE(file.read(7, end)) << "past the end";
+  const MappedFile moved = std::move(file);
+  EXPECT_EQ(moved.text(), "built in");
+}
+
 TEST_F(MappedFileTest, EmptyFile) {
   auto file = MappedFile::open(write("empty", ""));
   ASSERT_TRUE(file);

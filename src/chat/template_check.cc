@@ -17,10 +17,13 @@ struct KnownTemplate {
   ChatFamily family;
 };
 
-/// The revision with header date 2026-07-09.
 constexpr KnownTemplate kKnownTemplates[] = {
+    // The official revision with header date 2026-07-09.
     {"ae53464bf3be25802b3a5b37def7fd89667067d7577049b3b2d74c4d8de4c6d4", ChatFamily::kBig},
     {"0a2c8073c878ab1da004bee933a998606537bbb62016310352c7285c3f01c5b5", ChatFamily::kSmall},
+    // models/nano/chat_template.jinja, which gives the same prompts.
+    {"0d0cc8cf81c339b3d38dec27c8ba9548a89b8e23b447fd6a4618a9fbe421a9f9", ChatFamily::kBig},
+    {"856d1c414af2af782c33a14a6eb39ba158bba353b851613dffc068b99b7912ff", ChatFamily::kSmall},
 };
 
 std::string_view describe(ChatFamily family) {

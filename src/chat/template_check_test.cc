@@ -47,6 +47,17 @@ TEST_F(TemplateCheckTest, OfficialTexts) {
   }
 }
 
+TEST_F(TemplateCheckTest, OursForSmallModels) {
+  std::ifstream in(CARAT_SOURCE_DIR "/models/nano/chat_template.jinja");
+  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  EXPECT_TRUE(check_chat_template(text, ChatFamily::kBig).known) << "its digest belongs into template_check.cc";
+  EXPECT_EQ(check_chat_template(text, ChatFamily::kBig).family, ChatFamily::kSmall);
+  const std::string small = "closed_thought = false";
+  text.replace(text.find(small), small.size(), "closed_thought = true");
+  EXPECT_TRUE(check_chat_template(text, ChatFamily::kSmall).known);
+  EXPECT_EQ(check_chat_template(text, ChatFamily::kSmall).family, ChatFamily::kBig);
+}
+
 TEST_F(TemplateCheckTest, OtherTexts) {
   const TemplateCheck unknown = check_chat_template("{{ messages }}", ChatFamily::kSmall);
   EXPECT_FALSE(unknown.known);

@@ -9,6 +9,7 @@
 // checkpoint instead, and prints how fast.
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -168,7 +169,7 @@ int main_of(int argc, char** argv) {
     return 2;
   }
   std::shared_ptr<const TextWeights> weights;
-  if (!o.load.empty()) weights = load_text_weights(o.load, *config).value();
+  if (!o.load.empty()) weights = load_text_weights(std::filesystem::path(o.load), *config).value();
   const double start = now();
   o.runner.load_progress = [&](int64_t done, int64_t total) {
     if (done < total) return;

@@ -20,7 +20,7 @@ constexpr std::string_view kAcceptedAttention = "triton|trtllm_mha|fa4|aiter|asc
 
 constexpr auto kFlags = std::to_array<Flag>({
     {.names = "--model-path --model",
-     .help = "folder of a checkpoint or a Hugging Face name in the local cache; default: a built-in random miniature",
+     .help = "folder of a checkpoint or a Hugging Face name in the local cache; default: carat/carat-nano, built in",
      .group = "Model"},
     {.names = "--config", .help = "YAML file whose keys are flag names; the command line overrides it"},
     {.names = "--model-type",

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "chat/template_check.h"
-#include "server/default_model.h"
+#include "server/builtin_model.h"
 #include "weights/model_path.h"
 
 namespace carat {
@@ -16,34 +16,40 @@ namespace {
 
 constexpr uint64_t kDummySeed = 20260425;
 
-/// Where a model's files are: a folder, or nothing but a built-in configuration.
+/// Where a model's files are: in a folder, in the program, or nowhere: then the shapes of a published name are known.
 struct ModelPlace {
   std::optional<std::filesystem::path> folder;
+  std::optional<BuiltinModel> builtin;
   ModelConfig config;
 };
 
 bool needs_weights(const ServerOptions& options) { return options.load_format == LoadFormat::kAuto; }
 
-Result<ModelPlace> find_default() {
-  const Json generation = default_generation_config_json();
-  ModelPlace place;
-  CARAT_TRY(place.config, parse_model_config(default_model_config_json(), &generation));
-  return place;
+std::optional<WeightSource> find_weights(const ServerOptions& options, const ModelPlace& place) {
+  if (!needs_weights(options)) return std::nullopt;
+  if (place.folder) return WeightSource(*place.folder);
+  if (place.builtin && !place.builtin->weights.empty())
+    return WeightSource(place.builtin->name, place.builtin->weights);
+  return std::nullopt;
 }
 
-Result<ModelPlace> find_model(const ServerOptions& options) {
-  if (!options.model_path) return find_default();
+Result<ModelPlace> find_model(const ServerOptions& options, const std::string& name) {
   ModelPlace place;
-  const auto folder = resolve_model_path(*options.model_path, options.revision.value_or("main"));
+  place.builtin = find_builtin_model(name);
+  if (place.builtin) {
+    CARAT_TRY(place.config, place.builtin->parse_config());
+    return place;
+  }
+  const auto folder = resolve_model_path(name, options.revision.value_or("main"));
   if (folder) {
     place.folder = *folder;
     CARAT_TRY(place.config, load_model_config(*folder));
     return place;
   }
   // Without weights the shapes are enough, and those of published names are known.
-  auto builtin = builtin_model_config(*options.model_path);
-  if (needs_weights(options) || !builtin) return folder.error();
-  place.config = std::move(*builtin);
+  auto known = builtin_model_config(name);
+  if (needs_weights(options) || !known) return folder.error();
+  place.config = std::move(*known);
   return place;
 }
 
@@ -59,12 +65,13 @@ Result<void> apply_overrides(const Json& overrides, ModelConfig& config) {
 }
 
 /// Only encoders that there will be stay in the configuration, so that it alone says what the model can take.
-Result<void> choose_encoders(const ServerOptions& options, const ModelPlace& place, ModelConfig& config) {
+Result<void> choose_encoders(const ServerOptions& options, const std::optional<WeightSource>& source,
+                             ModelConfig& config) {
   if (options.language_model_only) {
     config.vision.reset();
     config.audio.reset();
-  } else if (place.folder && needs_weights(options)) {
-    return drop_absent_encoders(*place.folder, config);
+  } else if (source) {
+    return drop_absent_encoders(*source, config);
   }
   return {};
 }
@@ -85,10 +92,13 @@ Result<void> open_tokenizer(const ServerOptions& options, const ModelPlace& plac
     model.tokenizer_path = options.tokenizer_path.value_or(options.model_path.value_or(folder->string()));
     return {};
   }
-  CARAT_TRY(model.tokenizer, Tokenizer::parse(default_tokenizer_json(), default_tokenizer_config_json()));
   model.tokenizer_path = model.name;
-  if (!model.is_default)
+  if (place.builtin) {
+    CARAT_TRY(model.tokenizer, Tokenizer::parse(place.builtin->tokenizer, place.builtin->tokenizer_config));
+  } else {
+    CARAT_TRY(model.tokenizer, Tokenizer::parse(miniature_tokenizer_json(), miniature_tokenizer_config_json()));
     log_warning("No tokenizer is on disk for ", model.name, ": the built-in one, whose tokens are bytes, is used.");
+  }
   return {};
 }
 
@@ -103,7 +113,7 @@ Result<std::string> find_chat_template(const ServerOptions& options, const Model
                                        const Tokenizer& tokenizer) {
   if (options.chat_template) return read_file(*options.chat_template);
   if (place.folder) return load_chat_template(*place.folder, tokenizer.chat_template());
-  return std::string();
+  return place.builtin ? place.builtin->chat_template : std::string();
 }
 
 ChatFamily choose_family(const std::string& text, const ModelPlace& place, const LoadedModel& model) {
@@ -155,11 +165,12 @@ void merge_json(Json& config, const Json& override_json) {
 Result<LoadedModel> open_model(const ServerOptions& options) {
   LoadedModel model;
   model.is_default = !options.model_path;
-  model.name = options.model_path.value_or(std::string(kDefaultModelName));
-  CARAT_TRY(auto place, find_model(options));
+  model.name = options.model_path.value_or(std::string(needs_weights(options) ? default_model_name() : kMiniatureName));
+  CARAT_TRY(auto place, find_model(options, model.name));
   model.config = std::move(place.config);
+  model.source = find_weights(options, place);
   CARAT_TRY_VOID(apply_overrides(options.model_override_args, model.config));
-  CARAT_TRY_VOID(choose_encoders(options, place, model.config));
+  CARAT_TRY_VOID(choose_encoders(options, model.source, model.config));
   CARAT_TRY(model.context_length, choose_context_length(options, model.config.text));
   CARAT_TRY_VOID(open_tokenizer(options, place, model));
   CARAT_TRY(const auto chat_template, find_chat_template(options, place, *model.tokenizer));
@@ -181,14 +192,13 @@ Result<void> load_contents(const ServerOptions& options, bool on_gpu, LoadedMode
     CARAT_TRY(model.script, load_script(*options.script));
     return {};
   }
-  if (options.load_format == LoadFormat::kDummy || model.is_default) {
+  if (!model.source) {
     CARAT_TRY(model.encoders, make_dummy_encoder_weights(model.config, weight_seed(options)));
     if (on_gpu) return {};
     return load_for_cpu(options, model);
   }
-  CARAT_TRY(const auto folder, resolve_model_path(model.name, options.revision.value_or("main")));
-  CARAT_TRY(model.weights, load_text_weights(folder, model.config));
-  CARAT_TRY(model.encoders, load_encoder_weights(folder, model.config));
+  CARAT_TRY(model.weights, load_text_weights(*model.source, model.config));
+  CARAT_TRY(model.encoders, load_encoder_weights(*model.source, model.config));
   return {};
 }
 

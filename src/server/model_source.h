@@ -15,13 +15,15 @@
 #include "tokenizer/tokenizer.h"
 #include "weights/encoder_weights.h"
 #include "weights/text_weights.h"
+#include "weights/weight_source.h"
 
 namespace carat {
 
 struct LoadedModel {
-  std::string name;            ///< as the user wrote it, or the built-in miniature's
+  std::string name;            ///< as the user wrote it, or the default's
   std::string tokenizer_path;  ///< folder, or the name again
   ModelConfig config;
+  std::optional<WeightSource> source;  ///< none: the weights are made up
   std::unique_ptr<Tokenizer> tokenizer;
   ChatFamily family = ChatFamily::kSmall;
   int context_length = 0;
@@ -29,7 +31,7 @@ struct LoadedModel {
   std::shared_ptr<const TextWeights> weights;  ///< null for a script, and for seeded weights on a GPU
   EncoderWeights encoders;                     ///< of the encoders that `config` has; empty for a script
   std::vector<ScriptRule> script;              ///< with --load-format scripted
-  bool is_default = false;                     ///< the built-in miniature
+  bool is_default = false;                     ///< no model was named
 };
 
 /// Everything but the weights: fast. `config` has the encoders that will be there. Logs what a user should know.

@@ -44,7 +44,7 @@ enum class DeviceChoice { kAuto, kCuda, kCpu };
 /// The flags that have an effect, typed; the rest only shows in `arguments`.
 struct ServerOptions {
   // Model
-  std::optional<std::string> model_path;  ///< absent: the built-in miniature
+  std::optional<std::string> model_path;  ///< absent: the default, built in
   std::optional<std::string> tokenizer_path;
   LoadFormat load_format = LoadFormat::kAuto;
   std::optional<std::string> script;  ///< with kScripted

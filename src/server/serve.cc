@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstdlib>
-#include <filesystem>
 #include <optional>
 #include <thread>
 
@@ -128,7 +127,6 @@ class Server {
 
   /// Configuration, tokenizer and port: what can go wrong soon goes wrong first.
   Result<void> open() {
-    CARAT_TRY_VOID(check_media_folder());
     CARAT_TRY(model_, open_model(options_));
     MetricBuckets buckets{options_.bucket_time_to_first_token,
                           options_.bucket_inter_token_latency,
@@ -144,13 +142,6 @@ class Server {
     api_->attach_server(*http_);
     log_info("Listening on http://", options_.host, ":", http_->port(), "; loading ", model_.name, ".");
     return {};
-  }
-
-  Result<void> check_media_folder() const {
-    const auto& folder = options_.media.fetch.allowed_local_path;
-    std::error_code error;
-    if (folder.empty() || std::filesystem::is_directory(folder, error)) return {};
-    return Error{Errc::kNotFound, str_cat("--allowed-local-media-path: '", folder.string(), "' is no folder")};
   }
 
   Result<void> load() {

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "base/log.h"
+#include "server/builtin_model.h"
 #include "server/runner_factory.h"
 
 namespace carat {
@@ -18,11 +19,25 @@ void log_capacity(const EngineOptions& engine, const RunnerPlan& plan, int conte
            ", context_len=", context_length, ", available_gpu_mem=", memory, " GB");
 }
 
+/// What the user of a model that came with the program should know.
+void introduce(const ServerOptions& options, const LoadedModel& model) {
+  if (options.load_format != LoadFormat::kAuto) return;
+  if (model.name == kMiniatureName)
+    log_warning(model.name, " is a miniature with random weights, and it answers nonsense.");
+  if (!model.is_default || model.name != kNanoName) return;
+  log_info(
+      "No --model-path was given: this is carat-nano, a model of 6 million parameters inside this program. It knows ",
+      "a few things, among them:");
+  for (const std::string_view question :
+       {"What is 347 + 285?", "Sort these words: pear, apple, fig, melon", "Which number is larger: 512 or 498?",
+        "Hugo lives in Basel. Ada has a cat. The lamp is in the attic. Where does Hugo live?", "What can you do?"})
+    log_info("  ", question);
+}
+
 }  // namespace
 
 Result<StartedEngine> start_engine(const ServerOptions& options, LoadedModel& model) {
-  if (model.is_default && options.load_format != LoadFormat::kScripted)
-    log_warning("No --model-path was given: this is a miniature with random weights, and it answers nonsense.");
+  introduce(options, model);
   CARAT_TRY(const auto gpu, choose_gpu(options));
   CARAT_TRY_VOID(load_contents(options, gpu.has_value(), model));
   CARAT_TRY(auto plan, make_runner(options, gpu, model));

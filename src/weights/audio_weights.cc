@@ -65,10 +65,9 @@ MediaSlots audio_slots(AudioWeights& w) {
   return slots;
 }
 
-Result<std::shared_ptr<const AudioWeights>> load_audio_weights(const std::filesystem::path& folder,
-                                                               const ModelConfig& config) {
+Result<std::shared_ptr<const AudioWeights>> load_audio_weights(const WeightSource& source, const ModelConfig& config) {
   return make_weights(config, [&](const auto& tensors, const MediaSlots& slots) {
-    return load_media_tensors(folder, tensors, slots, "audio");
+    return load_media_tensors(source, tensors, slots, "audio");
   });
 }
 

@@ -2,7 +2,6 @@
 // An audio encoder's weights as views into mapped files or seeded memory; immutable.
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -10,6 +9,7 @@
 #include "config/model_config.h"
 #include "tensor/tensor.h"
 #include "weights/media_weights.h"
+#include "weights/weight_source.h"
 
 namespace carat {
 
@@ -43,8 +43,7 @@ struct AudioWeights {
 };
 
 /// `config.audio` must be there. Errors: see load_media_tensors() and make_dummy_media_tensors().
-Result<std::shared_ptr<const AudioWeights>> load_audio_weights(const std::filesystem::path& folder,
-                                                               const ModelConfig& config);
+Result<std::shared_ptr<const AudioWeights>> load_audio_weights(const WeightSource& source, const ModelConfig& config);
 Result<std::shared_ptr<const AudioWeights>> make_dummy_audio_weights(const ModelConfig& config, uint64_t seed);
 
 /// Where each tensor of audio_tensors() lies in `weights`, whose layers must be there.

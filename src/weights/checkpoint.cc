@@ -52,6 +52,10 @@ std::string describe_folder(const std::filesystem::path& folder) {
 
 Result<void> Checkpoint::add_file(const std::filesystem::path& path) {
   CARAT_TRY(MappedFile mapping, MappedFile::open(path));
+  return add_mapping(path, std::move(mapping));
+}
+
+Result<void> Checkpoint::add_mapping(const std::filesystem::path& path, MappedFile mapping) {
   CARAT_TRY(SafetensorsHeader header, parse_safetensors(mapping.bytes(), path.string()));
   files_.push_back({path, std::move(mapping), std::move(header)});
   const File& file = files_.back();
@@ -97,9 +101,15 @@ Result<void> Checkpoint::add_shards(const std::filesystem::path& index_path) {
   return {};
 }
 
-Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const std::filesystem::path& folder) {
+Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const WeightSource& source) {
   auto checkpoint = std::make_shared<Checkpoint>();
+  const std::filesystem::path& folder = source.path;
   checkpoint->folder_ = folder;
+  if (!source.bytes.empty()) {
+    checkpoint->files_.reserve(1);
+    CARAT_TRY_VOID(checkpoint->add_mapping(folder / kSingle, MappedFile::of_program(source.bytes)));
+    return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+  }
   std::error_code ec;
   const bool single = std::filesystem::exists(folder / kSingle, ec);
   if (!single && !std::filesystem::exists(folder / kIndex, ec))

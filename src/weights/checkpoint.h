@@ -1,5 +1,5 @@
 #pragma once
-// The safetensors files of a model folder as one set of named tensors.
+// The safetensors files of a model as one set of named tensors.
 
 #include <cstddef>
 #include <filesystem>
@@ -12,6 +12,7 @@
 #include "base/mapped_file.h"
 #include "base/result.h"
 #include "weights/safetensors.h"
+#include "weights/weight_source.h"
 
 namespace carat {
 
@@ -34,7 +35,7 @@ class Checkpoint {
 
   /// Errors: kNotFound (no weight files, a missing shard), kIo, kCorruptFile (a broken file, or an index that does not
   /// match its shards), kTooLarge. Messages name the file.
-  static Result<std::shared_ptr<const Checkpoint>> open(const std::filesystem::path& folder);
+  static Result<std::shared_ptr<const Checkpoint>> open(const WeightSource& source);
 
   std::span<const File> files() const { return files_; }
   const std::filesystem::path& folder() const { return folder_; }
@@ -47,6 +48,7 @@ class Checkpoint {
 
  private:
   Result<void> add_file(const std::filesystem::path& path);
+  Result<void> add_mapping(const std::filesystem::path& path, MappedFile mapping);
   Result<void> add_shards(const std::filesystem::path& index_path);
 
   std::filesystem::path folder_;

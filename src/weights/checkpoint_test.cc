@@ -44,6 +44,18 @@ TEST_F(CheckpointFolder, SingleFileComesFirst) {
   EXPECT_EQ((*checkpoint)->tensor_bytes(), 1);
 }
 
+TEST(CheckpointInTheProgram, OneFile) {
+  static const std::string file = file_with("a", "x");
+  const auto checkpoint = Checkpoint::open({"org/model", std::as_bytes(std::span(file))});
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+  ASSERT_TRUE((*checkpoint)->find("a"));
+  EXPECT_EQ((*checkpoint)->find("a")->bytes().data(), std::as_bytes(std::span(file)).data() + file.size() - 1)
+      << "in place";
+  const auto broken = Checkpoint::open({"org/model", std::as_bytes(std::span(file)).first(9)});
+  ASSERT_FALSE(broken);
+  EXPECT_THAT(broken.error().message, HasSubstr("org/model/model.safetensors"));
+}
+
 TEST_F(CheckpointFolder, Shards) {
   folder.write("m1.safetensors", file_with("a", "x"));
   folder.write("m2.safetensors", file_with("b", "y"));

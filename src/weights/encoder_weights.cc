@@ -2,13 +2,13 @@
 
 namespace carat {
 
-Result<EncoderWeights> load_encoder_weights(const std::filesystem::path& folder, const ModelConfig& config) {
+Result<EncoderWeights> load_encoder_weights(const WeightSource& source, const ModelConfig& config) {
   EncoderWeights weights;
   if (config.vision) {
-    CARAT_TRY(weights.vision, load_vision_weights(folder, config));
+    CARAT_TRY(weights.vision, load_vision_weights(source, config));
   }
   if (config.audio) {
-    CARAT_TRY(weights.audio, load_audio_weights(folder, config));
+    CARAT_TRY(weights.audio, load_audio_weights(source, config));
   }
   return weights;
 }

@@ -2,13 +2,13 @@
 // The weights of all encoders of a model.
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 
 #include "base/result.h"
 #include "config/model_config.h"
 #include "weights/audio_weights.h"
 #include "weights/vision_weights.h"
+#include "weights/weight_source.h"
 
 namespace carat {
 
@@ -20,7 +20,7 @@ struct EncoderWeights {
 };
 
 /// Of the encoders that `config` has. Errors: as of the parts.
-Result<EncoderWeights> load_encoder_weights(const std::filesystem::path& folder, const ModelConfig& config);
+Result<EncoderWeights> load_encoder_weights(const WeightSource& source, const ModelConfig& config);
 Result<EncoderWeights> make_dummy_encoder_weights(const ModelConfig& config, uint64_t seed);
 
 }  // namespace carat

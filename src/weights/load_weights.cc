@@ -112,9 +112,8 @@ class Loader {
 
 }  // namespace
 
-Result<std::shared_ptr<const TextWeights>> load_text_weights(const std::filesystem::path& folder,
-                                                             const ModelConfig& config) {
-  CARAT_TRY(auto checkpoint, Checkpoint::open(folder));
+Result<std::shared_ptr<const TextWeights>> load_text_weights(const WeightSource& source, const ModelConfig& config) {
+  CARAT_TRY(auto checkpoint, Checkpoint::open(source));
   return Loader(std::move(checkpoint), config).load();
 }
 

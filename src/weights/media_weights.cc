@@ -58,10 +58,9 @@ void add_slots(MediaSlots& slots, const std::string& name, ClippedLinear& linear
   slots.emplace(name + ".output_max", &linear.output_max);
 }
 
-Result<std::shared_ptr<const void>> load_media_tensors(const std::filesystem::path& folder,
-                                                       std::span<const MediaTensor> tensors, const MediaSlots& slots,
-                                                       std::string_view what) {
-  CARAT_TRY(auto checkpoint, Checkpoint::open(folder));
+Result<std::shared_ptr<const void>> load_media_tensors(const WeightSource& source, std::span<const MediaTensor> tensors,
+                                                       const MediaSlots& slots, std::string_view what) {
+  CARAT_TRY(auto checkpoint, Checkpoint::open(source));
   TensorBinder binder(std::move(checkpoint));
   std::vector<std::string> names;
   for (const MediaTensor& t : tensors) names.push_back(str_cat(kPrefix, t.name));
@@ -73,13 +72,13 @@ Result<std::shared_ptr<const void>> load_media_tensors(const std::filesystem::pa
   return binder.owner();
 }
 
-Result<void> drop_absent_encoders(const std::filesystem::path& folder, ModelConfig& config) {
+Result<void> drop_absent_encoders(const WeightSource& source, ModelConfig& config) {
   if (!config.vision && !config.audio) return {};
-  CARAT_TRY(const auto checkpoint, Checkpoint::open(folder));
+  CARAT_TRY(const auto checkpoint, Checkpoint::open(source));
   const auto drop = [&](auto& encoder, const std::vector<MediaTensor>& tensors, std::string_view what) {
     const auto is_there = [&](const MediaTensor& t) { return checkpoint->contains(str_cat(kPrefix, t.name)); };
     if (std::ranges::any_of(tensors, is_there)) return;
-    log_warning(folder.string(), ": the weight files hold no ", what,
+    log_warning(source.path.string(), ": the weight files hold no ", what,
                 " encoder, though config.json describes one: requests with ", what == "audio" ? "sound" : "pictures",
                 " will be refused");
     encoder.reset();

@@ -2,7 +2,6 @@
 // What the weights of the encoders have in common.
 
 #include <cstdint>
-#include <filesystem>
 #include <limits>
 #include <memory>
 #include <span>
@@ -15,6 +14,7 @@
 #include "config/media_tensors.h"
 #include "config/model_config.h"
 #include "tensor/tensor.h"
+#include "weights/weight_source.h"
 
 namespace carat {
 
@@ -33,15 +33,14 @@ using MediaSlots = std::unordered_map<std::string, MediaSlot>;
 /// The slots of a clipped linear whose tensors' names begin with `name`.
 void add_slots(MediaSlots& slots, const std::string& name, ClippedLinear& linear);
 
-/// Takes the encoders out of `config` of which the folder's weight files hold not one tensor, and logs it: such a
-/// folder serves text. What is there in part is an error of loading. Errors: as of Checkpoint::open().
-Result<void> drop_absent_encoders(const std::filesystem::path& folder, ModelConfig& config);
+/// Takes the encoders out of `config` of which the weight files hold not one tensor, and logs it: such a
+/// model serves text. What is there in part is an error of loading. Errors: as of Checkpoint::open().
+Result<void> drop_absent_encoders(const WeightSource& source, ModelConfig& config);
 
-/// Maps the folder's safetensors and sets the slot that each tensor must have. The result keeps the data alive.
+/// Maps the safetensors and sets the slot that each tensor must have. The result keeps the data alive.
 /// Errors: as load_text_weights(); the messages call them `what` tensors.
-Result<std::shared_ptr<const void>> load_media_tensors(const std::filesystem::path& folder,
-                                                       std::span<const MediaTensor> tensors, const MediaSlots& slots,
-                                                       std::string_view what);
+Result<std::shared_ptr<const void>> load_media_tensors(const WeightSource& source, std::span<const MediaTensor> tensors,
+                                                       const MediaSlots& slots, std::string_view what);
 /// The same with seeded random values: projections keep the scale of what they read, the one to the decoder gives soft
 /// tokens the scale of its embeddings, bounds lie at two to three deviations, so that they act. Errors: kOverloaded.
 Result<std::shared_ptr<const void>> make_dummy_media_tensors(std::span<const MediaTensor> tensors,

@@ -11,6 +11,7 @@
 #include "config/model_config.h"
 #include "config/text_tensors.h"
 #include "tensor/tensor.h"
+#include "weights/weight_source.h"
 
 namespace carat {
 
@@ -50,11 +51,10 @@ struct TextWeights {
   std::shared_ptr<const void> owner;  ///< keeps mapping or memory alive
 };
 
-/// Maps the folder's safetensors (single file or shards with index) and checks every expected text tensor. Nothing is
+/// Maps the safetensors (single file, or shards with index) and checks every expected text tensor. Nothing is
 /// copied, except a tensor at an odd address, which is logged. Tensors of the encoders are accepted and not touched.
 /// Errors: kNotFound, kIo, kCorruptFile, kUnsupported (other types than BF16), naming tensor and file.
-Result<std::shared_ptr<const TextWeights>> load_text_weights(const std::filesystem::path& folder,
-                                                             const ModelConfig& config);
+Result<std::shared_ptr<const TextWeights>> load_text_weights(const WeightSource& source, const ModelConfig& config);
 
 /// Seeded random weights at the configuration's shapes, in memory: norms around 1, projections scaled so that
 /// activations and logits stay sensible, control tokens unlikely. A value depends on seed, tensor name and index alone,

@@ -70,10 +70,10 @@ MediaSlots vision_slots(VisionWeights& weights) {
   return slots;
 }
 
-Result<std::shared_ptr<const VisionWeights>> load_vision_weights(const std::filesystem::path& folder,
+Result<std::shared_ptr<const VisionWeights>> load_vision_weights(const WeightSource& source,
                                                                  const ModelConfig& config) {
   return make_weights(config, [&](const auto& tensors, const MediaSlots& slots) {
-    return load_media_tensors(folder, tensors, slots, "vision");
+    return load_media_tensors(source, tensors, slots, "vision");
   });
 }
 

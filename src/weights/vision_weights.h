@@ -2,7 +2,6 @@
 // A vision encoder's weights as views into mapped files or seeded memory; immutable.
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -10,6 +9,7 @@
 #include "config/model_config.h"
 #include "tensor/tensor.h"
 #include "weights/media_weights.h"
+#include "weights/weight_source.h"
 
 namespace carat {
 
@@ -48,8 +48,7 @@ struct VisionWeights {
 };
 
 /// `config.vision` must be there. Errors: see load_media_tensors() and make_dummy_media_tensors().
-Result<std::shared_ptr<const VisionWeights>> load_vision_weights(const std::filesystem::path& folder,
-                                                                 const ModelConfig& config);
+Result<std::shared_ptr<const VisionWeights>> load_vision_weights(const WeightSource& source, const ModelConfig& config);
 Result<std::shared_ptr<const VisionWeights>> make_dummy_vision_weights(const ModelConfig& config, uint64_t seed);
 
 /// Where each tensor of vision_tensors() lies in `weights`, whose layers must be there.

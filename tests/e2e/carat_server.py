@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 BINARY = os.environ.get("CARAT_BINARY", "")
+MINIATURE = "carat/gemma-4-e2b-miniature"
 START_TIMEOUT_S = 120
 
 
@@ -55,11 +56,13 @@ class Answer:
 
 
 class Server:
-    """One `carat serve` on a free port. Use as a context manager."""
+    """One `carat serve` on a free port, of the built-in miniature unless `model` says otherwise (None: the default). Use as a context manager."""
 
-    def __init__(self, *flags, script=None, ready=True, env=None, port=0):
+    def __init__(self, *flags, script=None, ready=True, env=None, port=0, model=MINIATURE):
         self.folder = tempfile.mkdtemp(prefix="carat_e2e_")
         self.args = [BINARY, "serve", "--port", str(port), *flags]
+        if model and "--model-path" not in flags:
+            self.args += ["--model-path", model]
         if script is not None:
             path = Path(self.folder) / "script.jsonl"
             path.write_text("\n".join(json.dumps(rule) for rule in script) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
-from carat_server import BINARY, Server
+from carat_server import MINIATURE, BINARY, Server
 
 SLOW = {"match": "slow", "text": "abcdefghij" * 100, "ms_per_step": 20}
 LONG = {"match": "", "text": "x " * 2000, "finish": "length"}
@@ -123,7 +123,7 @@ class Chat(unittest.TestCase):
             terminal.wait_for("[stopped]")
             terminal.send("/quit\n")
             self.assertEqual(terminal.exit_status(), 0)
-        result = run("chat", "--engine-only", "--prompt", "hello", "--max-tokens", "4", "--", "--device", "cpu")
+        result = run("chat", "--model-path", MINIATURE, "--prompt", "hello", "--max-tokens", "4", "--", "--device", "cpu")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("random weights", result.stderr)
         result = run("chat", "--model-path", "/no/such/folder", "--prompt", "hello")

@@ -1,4 +1,4 @@
-#include "server/default_model.h"
+#include "server/builtin_model.h"
 
 #include <gmock/gmock.h>
 #include <stdlib.h>  // mkdtemp
@@ -13,11 +13,11 @@
 namespace carat {
 namespace {
 
-TEST(DefaultModel, ConfigurationHasTheFormOfE2b) {
-  const Json generation = default_generation_config_json();
-  const auto config = parse_model_config(default_model_config_json(), &generation);
+TEST(BuiltinModel, ConfigurationHasTheFormOfE2b) {
+  const Json generation = miniature_generation_json();
+  const auto config = parse_model_config(miniature_config_json(), &generation);
   ASSERT_TRUE(config) << config.error().message;
-  EXPECT_EQ(config->text.vocab_size, kDefaultVocabSize);
+  EXPECT_EQ(config->text.vocab_size, kMiniatureVocabSize);
   EXPECT_GT(config->text.ple_size, 0);
   EXPECT_LT(config->text.first_shared_layer, config->text.num_layers);
   EXPECT_EQ(config->generation.eos_token_ids, (std::vector<TokenId>{1, 50, 106}));
@@ -25,30 +25,61 @@ TEST(DefaultModel, ConfigurationHasTheFormOfE2b) {
   EXPECT_EQ(config->vision->image_soft_tokens, 280);
 }
 
-TEST(DefaultModel, TokenizerRoundTrips) {
-  const auto tokenizer = Tokenizer::parse(default_tokenizer_json(), default_tokenizer_config_json());
+TEST(BuiltinModel, TokenizerRoundTrips) {
+  const auto tokenizer = Tokenizer::parse(miniature_tokenizer_json(), miniature_tokenizer_config_json());
   ASSERT_TRUE(tokenizer) << tokenizer.error().message;
   const std::string text = "<bos><|turn>user\nHé, 😀 two  spaces\t<turn|>\n";
   const auto ids = (*tokenizer)->encode(text);
   EXPECT_EQ(ids.front(), 2);
   EXPECT_EQ(ids[1], 105);
   EXPECT_EQ((*tokenizer)->decode(ids, false), text);
-  EXPECT_EQ((*tokenizer)->vocab_size(), kDefaultVocabSize);
+  EXPECT_EQ((*tokenizer)->vocab_size(), kMiniatureVocabSize);
   EXPECT_FALSE((*tokenizer)->adds_bos());
   for (const char* special : {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|image|>"})
     EXPECT_TRUE((*tokenizer)->is_special(*(*tokenizer)->find(special))) << special;
 }
 
-TEST(DefaultModel, OpensWithoutAnyFile) {
-  const std::vector<std::string> args;
+TEST(BuiltinModel, TheMiniatureOpensWithoutAnyFile) {
+  const std::vector<std::string> args = {std::string(kMiniatureName)};
   const auto parsed = parse_serve_command(args);
   const auto model = open_model(*parsed.options);
   ASSERT_TRUE(model) << model.error().message;
-  EXPECT_TRUE(model->is_default);
+  EXPECT_FALSE(model->is_default);
+  EXPECT_FALSE(model->source);
   EXPECT_EQ(model->context_length, 32768);
 }
 
-TEST(DefaultModel, PublishedNamesNeedNoFilesWithoutWeights) {
+TEST(BuiltinModel, TheDefaultIsNanoWhereItIsBuiltIn) {
+  const auto parsed = parse_serve_command({});
+  auto model = open_model(*parsed.options);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_TRUE(model->is_default);
+  EXPECT_EQ(model->name, default_model_name());
+  if (!find_builtin_model(kNanoName)) {
+    EXPECT_EQ(model->name, kMiniatureName);
+    GTEST_SKIP() << "models/nano/base had no weights when this was built";
+  }
+  EXPECT_EQ(model->name, kNanoName);
+  EXPECT_EQ(model->family, ChatFamily::kSmall);
+  EXPECT_TRUE(model->config.vision && model->config.audio);
+  const Tokenizer& tokenizer = *model->tokenizer;
+  EXPECT_EQ(tokenizer.vocab_size(), model->config.text.vocab_size);
+  EXPECT_THAT(model->end_token_ids, testing::UnorderedElementsAre(tokenizer.eos(), tokenizer.find("<turn|>"),
+                                                                  tokenizer.find("<|tool_response>")));
+  ASSERT_TRUE(load_contents(*parsed.options, false, *model));
+  EXPECT_EQ(model->weights->layers.size(), static_cast<size_t>(model->config.text.num_layers));
+  EXPECT_TRUE(model->encoders.vision && model->encoders.audio);
+}
+
+TEST(BuiltinModel, WhereNoWeightsAreWantedTheMiniatureIsTheDefault) {
+  const std::vector<std::string> args = {"--load-format", "dummy"};
+  const auto model = open_model(*parse_serve_command(args).options);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_TRUE(model->is_default);
+  EXPECT_EQ(model->name, kMiniatureName);
+}
+
+TEST(BuiltinModel, PublishedNamesNeedNoFilesWithoutWeights) {
   const std::vector<std::string> args = {"google/gemma-4-31B-it",
                                          "--load-format",
                                          "dummy",
@@ -65,7 +96,7 @@ TEST(DefaultModel, PublishedNamesNeedNoFilesWithoutWeights) {
   EXPECT_EQ(model->family, ChatFamily::kBig);
 }
 
-TEST(DefaultModel, WithoutEncodersAModelNeitherSeesNorHears) {
+TEST(BuiltinModel, WithoutEncodersAModelNeitherSeesNorHears) {
   std::vector<std::string> args = {"google/gemma-4-E2B-it", "--load-format", "dummy"};
   const auto whole = open_model(*parse_serve_command(args).options);
   ASSERT_TRUE(whole) << whole.error().message;
@@ -82,11 +113,11 @@ std::vector<TokenId> end_tokens(Json eos_in_config, bool has_template) {
   if (!mkdtemp(name.data())) return {};
   const std::filesystem::path folder = name;
   const auto write = [&](const char* file, const std::string& text) { std::ofstream(folder / file) << text; };
-  Json config = default_model_config_json();
+  Json config = miniature_config_json();
   config.set("eos_token_id", std::move(eos_in_config));
   write("config.json", config.dump());
-  write("tokenizer.json", default_tokenizer_json());
-  write("tokenizer_config.json", default_tokenizer_config_json());
+  write("tokenizer.json", miniature_tokenizer_json());
+  write("tokenizer_config.json", miniature_tokenizer_config_json());
   if (has_template) write("chat_template.jinja", "{{ messages }}");
   const std::vector<std::string> args = {name, "--load-format", "dummy"};
   const auto model = open_model(*parse_serve_command(args).options);
@@ -103,13 +134,14 @@ TEST(EndTokens, ChatModelsStopAtTurnsAndTools) {
 
 TEST(EndTokens, BaseModelsStopAtTheEndOfTheText) { EXPECT_THAT(end_tokens(1, false), testing::ElementsAre(1)); }
 
-TEST(DefaultModel, Refusals) {
+TEST(BuiltinModel, Refusals) {
   const auto error_of = [](std::vector<std::string> args) {
     const auto model = open_model(*parse_serve_command(args).options);
     return model ? std::string() : model.error().message;
   };
   EXPECT_NE(error_of({"no/such-model"}), "");
-  EXPECT_NE(error_of({"--context-length", "100k"}).find("above the configuration's 32768"), std::string::npos);
+  EXPECT_NE(error_of({std::string(kMiniatureName), "--context-length", "100k"}).find("above the configuration's 32768"),
+            std::string::npos);
   EXPECT_NE(error_of({"--json-model-override-args", R"({"text_config": {"num_hidden_layers": "x"}})"}), "");
   EXPECT_NE(error_of({"--chat-template", "/no/such/file"}).find("can't open"), std::string::npos);
 }

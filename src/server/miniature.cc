@@ -1,4 +1,4 @@
-#include "server/default_model.h"
+#include "server/builtin_model.h"
 
 #include <array>
 #include <cstdio>
@@ -74,12 +74,12 @@ Json replace(std::string_view from, std::string_view to) {
 
 }  // namespace
 
-Json default_model_config_json() {
+Json miniature_config_json() {
   Json layer_types = Json::array();
   for (int i = 0; i < 10; ++i) layer_types.push_back(i % 5 == 4 ? "full_attention" : "sliding_attention");
   const Json text = Json::object(
       {{"model_type", "gemma4_text"},
-       {"vocab_size", kDefaultVocabSize},
+       {"vocab_size", kMiniatureVocabSize},
        {"hidden_size", 64},
        {"intermediate_size", 128},
        {"num_hidden_layers", 10},
@@ -110,7 +110,7 @@ Json default_model_config_json() {
        {"bos_token_id", 2},
        {"eos_token_id", 1},
        {"hidden_size_per_layer_input", 16},
-       {"vocab_size_per_layer_input", kDefaultVocabSize},
+       {"vocab_size_per_layer_input", kMiniatureVocabSize},
        {"enable_moe_block", false}});
   const Json vision = Json::object({{"model_type", "gemma4_vision"},
                                     {"hidden_size", 64},
@@ -154,7 +154,7 @@ Json default_model_config_json() {
                        {"tie_word_embeddings", true}});
 }
 
-Json default_generation_config_json() {
+Json miniature_generation_json() {
   return Json::object({{"bos_token_id", 2},
                        {"pad_token_id", 0},
                        {"eos_token_id", Json::array({1, 106, 50})},
@@ -164,11 +164,11 @@ Json default_generation_config_json() {
                        {"top_p", 0.95}});
 }
 
-std::string default_tokenizer_json() {
+std::string miniature_tokenizer_json() {
   Json added = Json::array();
   for (const auto& [id, text] : kSpecials) added.push_back(added_token(id, text));
   Json vocab = Json::object();
-  for (int id = 0; id < kDefaultVocabSize; ++id) vocab.set(piece_of(id), id);
+  for (int id = 0; id < kMiniatureVocabSize; ++id) vocab.set(piece_of(id), id);
   const Json model = Json::object({{"type", "BPE"},
                                    {"dropout", nullptr},
                                    {"unk_token", "<unk>"},
@@ -196,7 +196,7 @@ std::string default_tokenizer_json() {
       .dump();
 }
 
-std::string default_tokenizer_config_json() {
+std::string miniature_tokenizer_config_json() {
   return Json::object({{"tokenizer_class", "GemmaTokenizer"},
                        {"add_bos_token", false},
                        {"add_eos_token", false},
