@@ -6,7 +6,7 @@
 
 Prints for each skill how many cases were answered rightly (what a client sees: text, calls, JSON), and how many exactly (the thought too), which is what
 train.py counts. `--scores` puts train.py's numbers beside them, `--against` another run's, with the number of cases that the two judge differently.
-Only the standard library, numpy and Pillow are needed for --url; --transformers needs Transformers 5.24 or newer and runs on the CPU in float32 unless told otherwise.
+Only the standard library, numpy and Pillow are needed for --url; --transformers needs Transformers 5.24 or newer and runs on the CPU.
 """
 
 import argparse
@@ -171,6 +171,7 @@ def ask_transformers(folder: Path, dtype: str) -> Callable[[skills.Case], Verdic
         if pick(sounds.Sound):
             media["audio"] = [sounds.play(s) for s in pick(sounds.Sound)]
         if pick(pictures.Film):
+            media["do_sample_frames"] = False  # it refuses films shorter than 32 frames otherwise
             films = [(f, pictures.frames(f)) for f in pick(pictures.Film)]
             media["videos"] = [torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2) for _, frames in films]
             media["video_metadata"] = [VideoMetadata(total_num_frames=f.frames, fps=f.fps, width=f.start.width, height=f.start.height, frames_indices=list(range(f.frames)))
@@ -201,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="of a server, e.g. http://127.0.0.1:30000")
     parser.add_argument("--transformers", type=Path, help="folder of the checkpoint")
-    parser.add_argument("--dtype", default="float32", help="of --transformers")
+    parser.add_argument("--dtype", default="bfloat16", help="of --transformers; servers round as bfloat16 does")
     parser.add_argument("--skills", help="comma-separated; default all that have held-out sets")
     parser.add_argument("--cases", type=int, default=200, help="per skill")
     parser.add_argument("--at-once", type=int, default=8, help="requests to the server")
