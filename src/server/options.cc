@@ -415,7 +415,8 @@ Result<void> read_media_flags(const Values& values, MediaOptions& media) {
   const int64_t max_bytes = (max_mb > 0 ? max_mb : 1 << 20) << 20;
   media.fetch.max_bytes = media.limits.max_encoded_bytes = max_bytes;
   media.fetch.allow_private_addresses = values.on("--allow-private-media");
-  media.fetch.allowed_domains = values.texts("--allowed-media-domains");
+  for (const std::string& host : values.texts("--allowed-media-domains"))
+    media.fetch.allowed_domains.push_back(to_lower_ascii(host));
   media.fetch.allowed_local_path = values.maybe_text("--allowed-local-media-path").value_or("");
   media.num_fetch_threads = values.integer("--mm-io-worker-num");
   media.num_threads = values.maybe_integer("--mm-processor-worker-num")

@@ -141,7 +141,7 @@ TEST(Options, Media) {
   EXPECT_GE(defaults.num_threads, 1);
   EXPECT_EQ(defaults.num_fetch_threads, 32);
   const MediaOptions given =
-      parsed({"--allowed-media-domains", "a.org", "b.org", "--allow-private-media", "--allowed-local-media-path",
+      parsed({"--allowed-media-domains", "A.org", "b.org", "--allow-private-media", "--allowed-local-media-path",
               "/media", "--media-url-max-file-size-mb", "3", "--mm-io-worker-num", "5", "--mm-processor-worker-num",
               "6", "--limit-mm-data-per-request", R"({"image": 4, "video": 0})"})
           .media;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstdlib>
+#include <filesystem>
 #include <optional>
 #include <thread>
 
@@ -127,6 +128,7 @@ class Server {
 
   /// Configuration, tokenizer and port: what can go wrong soon goes wrong first.
   Result<void> open() {
+    CARAT_TRY_VOID(check_media_folder());
     CARAT_TRY(model_, open_model(options_));
     MetricBuckets buckets{options_.bucket_time_to_first_token,
                           options_.bucket_inter_token_latency,
@@ -142,6 +144,13 @@ class Server {
     api_->attach_server(*http_);
     log_info("Listening on http://", options_.host, ":", http_->port(), "; loading ", model_.name, ".");
     return {};
+  }
+
+  Result<void> check_media_folder() const {
+    const auto& folder = options_.media.fetch.allowed_local_path;
+    std::error_code error;
+    if (folder.empty() || std::filesystem::is_directory(folder, error)) return {};
+    return Error{Errc::kNotFound, str_cat("--allowed-local-media-path: '", folder.string(), "' is no folder")};
   }
 
   Result<void> load() {

@@ -2,6 +2,7 @@
 
 import http.server
 import random
+import re
 import socket
 import struct
 import tempfile
@@ -149,6 +150,23 @@ class Media(unittest.TestCase):
         both = self.chat([image(1), *sound(1, 30.0)], max_tokens=1)["usage"]["prompt_tokens_details"]
         self.assertEqual((both["image_tokens"], both["audio_tokens"]), (IMAGE_TOKENS, 750))
 
+    def test_video(self):
+        corpus = Path(__file__).resolve().parent.parent / "corpus/video_fuzz"
+        for name in ("h264.mp4", "animated.gif"):
+            video = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + encoded((corpus / name).read_bytes())}}
+            messages = [{"role": "user", "content": [video, text("What moves?")]}]
+            tokens = self.server.post("/tokenize", {"messages": messages})
+            if tokens.status == 400 and "FFmpeg" in tokens.text:
+                self.skipTest(tokens.json["message"])
+            spelled = self.server.post("/detokenize", {"tokens": tokens.json["tokens"], "skip_special_tokens": False}).json["text"]
+            frames = re.findall(r"(\d\d:\d\d) <\|image>((?:<\|video\|>)+)<image\|>( ?)", spelled)
+            self.assertTrue(1 <= len(frames) <= 32, spelled[:300])
+            self.assertEqual([f[0] for f in frames], sorted(f[0] for f in frames))
+            self.assertEqual([f[2] for f in frames], [" "] * (len(frames) - 1) + [""])
+            usage = self.chat(messages[0]["content"], max_tokens=1)["usage"]
+            self.assertEqual(usage["prompt_tokens"], tokens.json["count"])
+            self.assertEqual(usage["prompt_tokens_details"]["video_tokens"], spelled.count("<|video|>"))
+
     def test_history_and_tool_results(self):
         tool = {"type": "function", "function": {"name": "look"}}
         messages = [{"role": "user", "content": [text("Look"), image(1)]}, {"role": "assistant", "content": "A picture."},
@@ -273,6 +291,12 @@ class Closed(unittest.TestCase):
         with Server() as server:
             self.refused(server, "127.0.0.1", "http://127.0.0.1:9/picture")
             self.refused(server, "--allowed-local-media-path", "file:///etc/passwd")
+
+    def test_the_folder_of_local_media_must_be_one(self):
+        with Server("--allowed-local-media-path", "/no/such/folder", ready=False) as server:
+            self.assertEqual(server.process.wait(60), 1)
+            server._reader.join(10)
+            self.assertIn("--allowed-local-media-path: '/no/such/folder' is no folder", "".join(server.log))
 
     def test_domains_and_sizes(self):
         with Server("--allowed-media-domains", "example.org", "--allow-private-media", "--media-url-max-file-size-mb", "1") as server:
