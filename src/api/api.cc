@@ -287,7 +287,10 @@ void Api::publish(const ServedModel& model) {
   impl.served.plain_plan = plain_plan(*model.tokenizer, model.markers);
   impl.media_loader = std::make_unique<MediaLoader>(*model.config, impl.settings.media);
   impl.media_pool = std::make_unique<MediaPool>(
-      [loader = impl.media_loader.get()](const MediaPart& part) { return loader->load(part); }, impl.settings.media);
+      [loader = impl.media_loader.get()](const MediaPart& part, const auto& stopped) {
+        return loader->load(part, stopped);
+      },
+      impl.settings.media);
   if (impl.settings.grammar_backend)
     impl.grammars = std::make_unique<GrammarCompiler>(
         grammar_vocabulary(*model.tokenizer, model.markers, model.config->text.vocab_size), impl.settings.grammar,
@@ -295,7 +298,10 @@ void Api::publish(const ServedModel& model) {
   impl.model_.store(&impl.served, std::memory_order_release);
 }
 
-void Api::set_state(ServingState state) { impl_->state.store(state); }
+void Api::set_state(ServingState state) {
+  impl_->state.store(state);
+  if (state == ServingState::kDraining && impl_->media_pool) impl_->media_pool->stop_fetching();
+}
 ServingState Api::state() const { return impl_->state.load(); }
 
 void Api::tick() {

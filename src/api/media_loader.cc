@@ -68,12 +68,14 @@ bool MediaLoader::is_remote(const MediaPart& part) {
   return head.find("://") != std::string_view::npos;
 }
 
-Result<LoadedMedium> MediaLoader::load(const MediaPart& part) const {
+Result<LoadedMedium> MediaLoader::load(const MediaPart& part, const std::function<bool()>& stopped) const {
   const auto deadline = std::chrono::steady_clock::now() + options_.timeout;
   FetchOptions fetch = options_.fetch;
   fetch.deadline = deadline;
+  fetch.stopped = stopped;
   MediaLimits limits = options_.limits;
   limits.deadline = deadline;
+  limits.stopped = stopped;
   CARAT_TRY(const auto file, fetch_media(*part.source, fetch));
   switch (part.kind) {
     case MediaKind::kImage:

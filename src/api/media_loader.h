@@ -2,6 +2,7 @@
 // A request's media to what the encoders read: which ones the model takes, how many, fetching and decoding.
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,8 +43,8 @@ class MediaLoader {
   Result<void> check(std::span<const PlacedMedium> media) const;
   /// Whether load() goes elsewhere: to another machine or to a file.
   static bool is_remote(const MediaPart& part);
-  /// Blocks. Errors: those of fetching and decoding.
-  Result<LoadedMedium> load(const MediaPart& part) const;
+  /// Blocks, but ends soon once `stopped` (null: never). Errors: those of fetching and decoding.
+  Result<LoadedMedium> load(const MediaPart& part, const std::function<bool()>& stopped = nullptr) const;
 
  private:
   Result<LoadedMedium> load_image(std::span<const uint8_t> file, const MediaLimits& limits) const;

@@ -22,10 +22,13 @@ struct MediaPool::Batch {
 
 MediaPool::MediaPool(Load load, const MediaOptions& options)
     : load_(std::move(load)),
-      here_(options.num_threads, kMaxWaitingMedia, "media"),
-      elsewhere_(options.num_fetch_threads, kMaxWaitingMedia, "fetch") {}
+      here_{.threads{options.num_threads, kMaxWaitingMedia, "media"}},
+      elsewhere_{.threads{options.num_fetch_threads, kMaxWaitingMedia, "fetch"}} {}
 
-MediaPool::~MediaPool() { stopping_.store(true); }
+MediaPool::~MediaPool() {
+  here_.stopping.store(true);
+  elsewhere_.stopping.store(true);
+}
 
 void MediaPool::load(std::vector<MediaPart> parts, std::shared_ptr<const std::atomic<bool>> cancelled, Done done) {
   auto batch = std::make_shared<Batch>();
@@ -36,11 +39,11 @@ void MediaPool::load(std::vector<MediaPart> parts, std::shared_ptr<const std::at
   batch->done = std::move(done);
   for (size_t i = 0; i < batch->parts.size(); ++i) {
     const auto size = static_cast<int64_t>(batch->parts[i].source->size());
-    TaskPool& pool = MediaLoader::is_remote(batch->parts[i]) ? elsewhere_ : here_;
+    Crew& crew = MediaLoader::is_remote(batch->parts[i]) ? elsewhere_ : here_;
     const bool fits = waiting_bytes_.fetch_add(size) + size <= kMaxWaitingMediaBytes;
-    const bool queued = fits && pool.submit([this, batch, i, size] {
+    const bool queued = fits && crew.threads.submit([this, batch, &crew, i, size] {
       waiting_bytes_.fetch_sub(size);
-      load_one(*batch, i);
+      load_one(*batch, i, crew);
       finish_one(batch);
     });
     if (queued) continue;
@@ -52,13 +55,13 @@ void MediaPool::load(std::vector<MediaPart> parts, std::shared_ptr<const std::at
   finish_one(batch);
 }
 
-void MediaPool::load_one(Batch& batch, size_t index) {
+void MediaPool::load_one(Batch& batch, size_t index, const Crew& crew) {
   Result<LoadedMedium>& result = batch.results[index];
   MediaPart& part = batch.parts[index];
-  if (stopping_.load())
+  const auto stopped = [&] { return crew.stopping.load() || batch.failed.load() || batch.cancelled->load(); };
+  if (!stopped()) result = load_safely(part, stopped);
+  if (!result && result.error().code == Errc::kCancelled && crew.stopping.load())
     result = Error{Errc::kUnavailable, "The server is shutting down."};
-  else if (!batch.failed.load() && !batch.cancelled->load())
-    result = load_safely(part);
   part.source.reset();  // megabytes, perhaps
   if (result || result.error().code == Errc::kCancelled) return;
   batch.failed.store(true);
@@ -68,9 +71,9 @@ void MediaPool::load_one(Batch& batch, size_t index) {
 }
 
 /// A batch whose part never ends would never be answered.
-Result<LoadedMedium> MediaPool::load_safely(const MediaPart& part) const {
+Result<LoadedMedium> MediaPool::load_safely(const MediaPart& part, const std::function<bool()>& stopped) const {
   try {
-    return load_(part);
+    return load_(part, stopped);
   } catch (const std::exception& e) {
     return Error{Errc::kInternal, str_cat("loading a medium failed: ", e.what())};
   }

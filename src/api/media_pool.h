@@ -19,29 +19,35 @@ inline constexpr int64_t kMaxWaitingMediaBytes = int64_t{1} << 30;
 /// that addresses that do not answer hold up only other addresses. Any thread.
 class MediaPool {
  public:
-  using Load = std::function<Result<LoadedMedium>(const MediaPart&)>;
+  using Load = std::function<Result<LoadedMedium>(const MediaPart&, const std::function<bool()>& stopped)>;
   using Done = std::function<void(Result<std::vector<LoadedMedium>>)>;
 
-  /// `load` blocks; it is called on the pool's threads.
+  /// `load` blocks, but should end soon with kCancelled once `stopped` is true; it is called on the pool's threads.
   MediaPool(Load load, const MediaOptions& options);
-  /// Waits for the media that are being loaded; those that wait are given up (kUnavailable).
+  /// Ends what is being loaded, and gives up what waits (kUnavailable).
   ~MediaPool();
 
+  /// From now on nothing is fetched from elsewhere any more, also not what is being fetched (kUnavailable).
+  void stop_fetching() { elsewhere_.stopping.store(true); }
+
   /// Loads `parts` and calls `done` once with what they became, in their order, or with the first error among them, on
-  /// a thread of the pool or before this returns. `cancelled`: nobody wants them any more, which is looked at before
-  /// each of them (kCancelled). Errors are those of loading, and kOverloaded.
+  /// a thread of the pool or before this returns. `cancelled`: nobody wants them any more, which ends them soon
+  /// (kCancelled). Errors are those of loading, and kOverloaded.
   void load(std::vector<MediaPart> parts, std::shared_ptr<const std::atomic<bool>> cancelled, Done done);
 
  private:
   struct Batch;
-  void load_one(Batch& batch, size_t index);
-  Result<LoadedMedium> load_safely(const MediaPart& part) const;
+  struct Crew {
+    std::atomic<bool> stopping = false;
+    TaskPool threads;
+  };
+  void load_one(Batch& batch, size_t index, const Crew& crew);
+  Result<LoadedMedium> load_safely(const MediaPart& part, const std::function<bool()>& stopped) const;
   void finish_one(const std::shared_ptr<Batch>& batch);
 
   const Load load_;
-  std::atomic<bool> stopping_ = false;
   std::atomic<int64_t> waiting_bytes_ = 0;
-  TaskPool here_, elsewhere_;
+  Crew here_, elsewhere_;
 };
 
 }  // namespace carat

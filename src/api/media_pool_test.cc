@@ -17,11 +17,11 @@ using ::testing::HasSubstr;
 
 using Loaded = Result<std::vector<LoadedMedium>>;
 
-/// What a fake loader knows by its source: "slow..." waits until released, "bad..." fails, others become a medium with
-/// as many tokens as the source has characters.
+/// What a fake loader knows by its source: "slow..." waits until released, "endless..." until stopped, "bad..." fails,
+/// others become a medium with as many tokens as the source has characters.
 class FakeMedia {
  public:
-  Result<LoadedMedium> load(const MediaPart& part) {
+  Result<LoadedMedium> load(const MediaPart& part, const std::function<bool()>& stopped) {
     ++num_loads_;
     const std::string& source = *part.source;
     if (source.find("slow") != source.npos) {
@@ -29,6 +29,10 @@ class FakeMedia {
       ++num_waiting_;
       changed_.notify_all();
       changed_.wait(lock, [&] { return released_; });
+    }
+    if (source.find("endless") != source.npos) {
+      while (!stopped()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      return Error{Errc::kCancelled, "it was stopped"};
     }
     if (source.find("bad") != source.npos) return Error{Errc::kInvalidArgument, "it is bad"};
     if (source.find("throw") != source.npos) throw std::runtime_error("out of something");
@@ -61,7 +65,7 @@ class Pool : public ::testing::Test {
     MediaOptions options;
     options.num_threads = num_threads;
     options.num_fetch_threads = num_fetch_threads;
-    pool_.emplace([this](const MediaPart& part) { return media_.load(part); }, options);
+    pool_.emplace([this](const MediaPart& part, const auto& stopped) { return media_.load(part, stopped); }, options);
   }
   std::future<Loaded> load(const std::vector<std::string>& sources,
                            std::shared_ptr<const std::atomic<bool>> cancelled = nullptr) {
@@ -136,6 +140,35 @@ TEST_F(Pool, WhatNobodyWantsIsNotLoaded) {
   EXPECT_EQ(media_.num_loads(), 1);
 }
 
+TEST_F(Pool, WhatNobodyWantsAnyMoreEnds) {
+  make(1, 1);
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  auto endless = load({"http://endless"}, gone);
+  auto behind = load({"http://a"});
+  EXPECT_EQ(endless.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  gone->store(true);
+  EXPECT_EQ(endless.get().error().code, Errc::kCancelled);
+  EXPECT_TRUE(behind.get());
+}
+
+TEST_F(Pool, OneThatFailsEndsTheOthers) {
+  make(1, 1);
+  const auto result = load({"http://endless", "bad"}).get();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().message, "Medium 2 of 2 (image): it is bad");
+}
+
+TEST_F(Pool, FetchingCanBeStoppedForGood) {
+  make(1, 1);
+  auto endless = load({"http://endless"});
+  auto behind = load({"http://a"});
+  pool_->stop_fetching();
+  EXPECT_EQ(endless.get().error().code, Errc::kUnavailable);
+  EXPECT_EQ(behind.get().error().code, Errc::kUnavailable);
+  EXPECT_EQ(load({"http://a"}).get().error().message, "The server is shutting down.");
+  EXPECT_TRUE(load({"a"}).get());
+}
+
 TEST_F(Pool, TooManyOrTooLargeIsOverload) {
   make(1, 1);
   auto stuck = load({"slow"});
@@ -170,6 +203,14 @@ TEST_F(Pool, BytesThatWaitAreLimited) {
   media_.release();
   EXPECT_TRUE(fits.get());
   EXPECT_TRUE(load_large(1).get());
+}
+
+TEST_F(Pool, EndsWhatIsBeingLoadedWhenItEnds) {
+  make(1, 1);
+  auto here = load({"endless"}), elsewhere = load({"http://endless"});
+  pool_.reset();
+  EXPECT_EQ(here.get().error().code, Errc::kUnavailable);
+  EXPECT_EQ(elsewhere.get().error().code, Errc::kUnavailable);
 }
 
 TEST_F(Pool, GivesUpWhatWaitsWhenItEnds) {

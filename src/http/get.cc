@@ -100,6 +100,9 @@ Result<TlsContext> tls_context(const std::string& ca_file) {
 
 // ---- one hop ----
 
+/// How soon a GET that was stopped ends.
+constexpr std::chrono::milliseconds kStopLatency{50};
+
 struct Answer {
   HttpResponseHead head;
   std::vector<uint8_t> body;
@@ -128,19 +131,24 @@ class Hop {
   }
 
  private:
-  // Runs what start(handler) begins until it ends or time is over.
+  bool stopped() const { return options_.stopped && options_.stopped(); }
+
+  // Runs what start(handler) begins until it ends, time is over or nobody wants it any more.
   template <class Start>
   Result<BoostError> run(Clock::time_point deadline, std::string_view what, Start&& start) {
     std::optional<BoostError> outcome;
     start([&](const BoostError& ec) { outcome = ec; });
     context_.restart();
-    while (!outcome && Clock::now() < deadline) context_.run_one_until(deadline);
+    while (!outcome && !stopped() && Clock::now() < deadline)
+      context_.run_one_until(std::min(deadline, Clock::now() + kStopLatency));
     if (outcome) return *outcome;
+    const bool was_stopped = stopped();
     BoostError ignored;
     resolver_.cancel();
     socket_.close(ignored);
     while (!outcome && context_.run_one() > 0) {
     }
+    if (was_stopped) return Error{Errc::kCancelled, str_cat("the GET from ", url_.authority(), " was stopped")};
     return Error{Errc::kUnavailable, str_cat(url_.authority(), " took too long to ", what)};
   }
 

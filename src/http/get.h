@@ -20,6 +20,8 @@ struct HttpGetOptions {
   double connect_timeout_s = 5;           ///< of each hop: name, connection, TLS
   Clock::time_point deadline = Clock::time_point::max();  ///< of all hops together
   int max_redirects = 5;
+  /// Asked about twenty times a second; true ends the GET. Null: never.
+  std::function<bool()> stopped = nullptr;
   /// Otherwise a host is refused if one of its addresses is not of the public internet. The address that was looked at
   /// is the one that is connected to: the name is not asked for again.
   bool allow_private_addresses = false;
@@ -30,9 +32,9 @@ struct HttpGetOptions {
 };
 
 /// The body of the final answer. Redirects are followed; nothing is kept or sent along from hop to hop. Any thread; it
-/// may block beyond the deadline for as long as the system's resolver does.
+/// may block beyond the deadline, or when stopped, for as long as the system's resolver does.
 /// Errors: kInvalidArgument (URL malformed or refused), kNotFound (status 4xx), kIo (connection, TLS, status, malformed
-/// answer), kTooLarge, kUnavailable (time-outs).
+/// answer), kTooLarge, kUnavailable (time-outs), kCancelled (stopped).
 Result<std::vector<uint8_t>> http_get(const Url& url, const HttpGetOptions& options = {});
 
 /// Whether an address ("192.0.2.1", "2001:db8::1") is of the public internet: not of this machine, a private network,

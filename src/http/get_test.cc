@@ -242,6 +242,17 @@ TEST(HttpGet, TimeIsLimited) {
                "took too long to accept a connection");
 }
 
+TEST(HttpGet, CanBeStopped) {
+  Server server({});
+  HttpGetOptions options = kLocal;
+  const auto begin = HttpGetOptions::Clock::now();
+  options.stopped = [&] { return HttpGetOptions::Clock::now() - begin > 200ms; };
+  expect_error(get(server.url("/silent"), options), Errc::kCancelled, "was stopped");
+  EXPECT_LT(HttpGetOptions::Clock::now() - begin, 1s);
+  options.stopped = [] { return true; };
+  expect_error(get(server.url("/silent"), options), Errc::kCancelled, "was stopped");
+}
+
 TEST(HttpGet, ErrorsSayWhatWasWrong) {
   Server server({{"/404", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"},
                  {"/500", "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"},

@@ -150,9 +150,10 @@ Result<std::vector<uint8_t>> get_url(std::string_view source, const FetchOptions
                              .connect_timeout_s = options.connect_timeout_s,
                              .deadline = std::min(options.deadline, HttpGetOptions::Clock::now() + timeout),
                              .max_redirects = options.max_redirects,
+                             .stopped = options.stopped,
                              .allow_private_addresses = options.allow_private_addresses,
                              .allow_url = allow});
-  if (body || body.error().code == Errc::kTooLarge) return body;
+  if (body || body.error().code == Errc::kTooLarge || body.error().code == Errc::kCancelled) return body;
   // To the client all else is a URL that does not work, but for the end of the time that its request has.
   const bool late = body.error().code == Errc::kUnavailable && HttpGetOptions::Clock::now() >= options.deadline;
   return Error{late ? Errc::kUnavailable : Errc::kInvalidArgument,

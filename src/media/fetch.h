@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,12 +26,14 @@ struct FetchOptions {
   /// The folder below which local files may be named; empty: none may.
   std::filesystem::path allowed_local_path = {};
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  std::function<bool()> stopped = nullptr;  ///< as HttpGetOptions::stopped
 };
 
 /// `source` is a data URI ("data:image/png;base64,..."), an http(s) URL, a local file (file:///path, or a path below
 /// allowed_local_path), or bare base64. Any thread; blocks.
 /// Errors: kInvalidArgument (malformed, refused, or not to be had from there; the message says which and what is
-/// allowed), kTooLarge over max_bytes, kUnavailable once the deadline is over, kIo if allowed_local_path is no folder.
+/// allowed), kTooLarge over max_bytes, kUnavailable once the deadline is over, kCancelled once stopped, kIo if
+/// allowed_local_path is no folder.
 Result<std::vector<uint8_t>> fetch_media(std::string_view source, const FetchOptions& options = {});
 
 /// Standard or URL-safe alphabet; white space is passed over and padding may be missing. Errors: kInvalidArgument,

@@ -22,6 +22,8 @@ Result<void> check_picture_size(const MediaLimits& limits, int64_t max_pixels, i
 }
 
 Result<void> check_deadline(const MediaLimits& limits, std::string_view kind) {
+  if (limits.stopped && limits.stopped())
+    return Error{Errc::kCancelled, str_cat("decoding the ", kind, " was stopped")};
   if (limits.deadline == MediaLimits::Clock::time_point::max() || MediaLimits::Clock::now() <= limits.deadline)
     return {};
   return Error{Errc::kUnavailable, str_cat("decoding the ", kind, " took longer than is allowed")};

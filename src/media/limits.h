@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string_view>
 
 #include "base/result.h"
@@ -24,6 +25,8 @@ struct MediaLimits {
   int max_video_frames = 216'000;                         ///< in the file: an hour at 60 frames a second
   int max_streams = 32;                                   ///< tracks of a video file
   Clock::time_point deadline = Clock::time_point::max();  ///< decoding ends with kUnavailable soon after it
+  /// Asked where the deadline is looked at; true ends decoding with kCancelled. Null: never.
+  std::function<bool()> stopped = nullptr;
 };
 
 /// kTooLarge if the file of a `kind` ("image") has more than max_encoded_bytes.
@@ -32,7 +35,7 @@ Result<void> check_encoded_size(const MediaLimits& limits, size_t size, std::str
 /// side above max_side.
 Result<void> check_picture_size(const MediaLimits& limits, int64_t max_pixels, int64_t width, int64_t height,
                                 std::string_view what);
-/// kUnavailable once the deadline is over. Costs a look at the clock.
+/// kUnavailable once the deadline is over, kCancelled once stopped. Costs a look at the clock.
 Result<void> check_deadline(const MediaLimits& limits, std::string_view kind);
 
 }  // namespace carat

@@ -279,6 +279,49 @@ class Media(unittest.TestCase):
                 raw.close()
 
 
+class Ends(unittest.TestCase):
+    """Addresses that never answer, and those who do not wait for them."""
+
+    def setUp(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))  # connections are taken, nothing is ever said
+
+    def tearDown(self):
+        self.listener.close()
+
+    def ask(self, server):
+        return server.open_stream("/v1/chat/completions", {"max_tokens": 1, "messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": f"http://127.0.0.1:{self.listener.getsockname()[1]}/"}}]}]})
+
+    def wait_for_fetches(self, count):
+        self.listener.settimeout(10)
+        return [self.listener.accept()[0] for _ in range(count)]
+
+    def test_a_client_that_goes_away_ends_its_fetch(self):
+        with Server("--allow-private-media", "--mm-io-worker-num", "1") as server:
+            with self.ask(server):
+                fetch, = self.wait_for_fetches(1)
+            fetch.settimeout(1)
+            with fetch:
+                while fetch.recv(4096):  # ends when the server closes its side; a time-out is an error
+                    pass
+            with self.ask(server):
+                self.wait_for_fetches(1)[0].close()  # the thread is free again
+
+    def test_the_end_of_the_server_does_not_wait_for_fetches(self):
+        with Server("--allow-private-media") as server:
+            stuck = [self.ask(server) for _ in range(3)]
+            fetches = self.wait_for_fetches(3)
+            start = time.monotonic()
+            self.assertEqual(server.stop(), 0)
+            self.assertLess(time.monotonic() - start, 5)
+            for raw in stuck:
+                answer = raw.recv(4096)
+                self.assertIn(b"503", answer.split(b"\r\n")[0])
+                self.assertIn(b"shutting down", answer)
+            for raw in stuck + fetches:
+                raw.close()
+
+
 class Closed(unittest.TestCase):
     """What the defaults and the other flags do not let in."""
 
