@@ -9,6 +9,7 @@
 #include "api/native_request.h"
 #include "api/watched_reply.h"
 #include "api/writer_parts.h"
+#include "base/log.h"
 #include "base/str.h"
 
 namespace carat {
@@ -28,6 +29,15 @@ Result<void> check_routing_headers(const HttpRequest& request) {
   if (!rank || parse_int(trim(*rank), value)) return {};
   return Error{Errc::kInvalidArgument,
                str_cat("Invalid X-Data-Parallel-Rank header: must be an integer, got '", *rank, "'")};
+}
+
+/// One line for a request whose sounds are longer than the model hears: no answer has a place for it.
+void log_unheard(const PreparedGeneration& generation, std::span<const LoadedMedium> media) {
+  double seconds = 0;
+  for (const LoadedMedium& medium : media) seconds += medium.unheard_s;
+  if (seconds == 0) return;
+  log_info("Request ", generation.prompts.front().id, ": this model hears the first ",
+           kMaxLogMelSamples / kAudioSampleRate, " s of a sound; ", seconds, " s were left out.");
 }
 
 SglextOptions sglext_of_headers(const HttpRequest& request) {
@@ -245,6 +255,7 @@ void Api::Impl::load_media(std::shared_ptr<PreparedGeneration> generation,
                    [this, generation = std::move(generation), done = std::move(done)](auto loaded) {
                      done([&]() -> Result<void> {
                        CARAT_TRY_VOID(loaded);
+                       log_unheard(*generation, *loaded);
                        std::span<const LoadedMedium> left = *loaded;
                        for (PreparedPrompt& prompt : generation->prompts) {
                          if (prompt.to_load.empty()) continue;
@@ -285,7 +296,8 @@ void Api::publish(const ServedModel& model) {
   impl.job_context = {model.engine, model.tokenizer, impl.metrics ? &*impl.metrics : nullptr, &impl.served.markers,
                       &impl.request_log};
   impl.served.plain_plan = plain_plan(*model.tokenizer, model.markers);
-  impl.media_loader = std::make_unique<MediaLoader>(*model.config, impl.settings.media);
+  impl.media_loader = std::make_unique<MediaLoader>(*model.config, impl.settings.media,
+                                                    impl.metrics ? impl.metrics->media : MediaMetrics{});
   impl.media_pool = std::make_unique<MediaPool>(
       [loader = impl.media_loader.get()](const MediaPart& part, const auto& stopped) {
         return loader->load(part, stopped);

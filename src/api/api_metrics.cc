@@ -12,6 +12,7 @@ const std::vector<double> kQueue = {0,   0.001, 0.005, 0.01, 0.05, 0.1,  0.2,  0
                                     15,  20,    30,    40,   50,   60,   70,   80,   90,   100, 200,  300, 400, 500,
                                     600, 700,   800,   900,  1e3,  1200, 1400, 1600, 1800, 2e3, 2500, 3e3};
 const std::vector<double> kCompilation = {0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 90, 120, 240};
+const std::vector<double> kMedium = {0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 10, 30};
 const std::vector<double> kLengths = {100,   300,   500,   700,   1000,  1500,  2000,  3000,  4000,  5000,
                                       6000,  7000,  8000,  9000,  10000, 12500, 15000, 17500, 20000, 22500,
                                       25000, 27500, 30000, 35000, 40000, 60000, 80000, 1e5,   2e5,   3e5};
@@ -21,6 +22,18 @@ std::vector<double> stage_buckets() {
   std::vector<double> out;
   double bound = 0.001;
   for (int i = 0; i < 30; ++i, bound *= 1.62) out.push_back(bound);
+  return out;
+}
+
+MediaMetrics media_metrics(MetricsRegistry& r, const std::string& model_name) {
+  MediaMetrics out;
+  for (const MediaKind kind : {MediaKind::kImage, MediaKind::kAudio, MediaKind::kVideo}) {
+    const MetricLabels labels = {{"model_name", model_name}, {"modality", std::string(to_string(kind))}};
+    out.kinds[static_cast<size_t>(kind)] = {
+        &r.histogram("sglang:mm_media_download_seconds", "Time to fetch a medium from elsewhere.", kMedium, labels),
+        &r.histogram("sglang:mm_media_load_seconds", "Time to fetch and decode a medium.", kMedium, labels),
+        &r.counter("sglang:mm_media_failed_total", "Media that could not be had or read.", labels)};
+  }
   return out;
 }
 
@@ -40,6 +53,7 @@ ApiMetrics::ApiMetrics(MetricsRegistry& r, const std::string& model_name, const 
                          {{"model_name", model_name}}),
               &r.histogram("sglang:grammar_compilation_time_seconds", "Time to compile a grammar in seconds.",
                            kCompilation, {{"model_name", model_name}})},
+      media(media_metrics(r, model_name)),
       registry_(r),
       model_name_(model_name),
       prompt_tokens_(r.counter("sglang:prompt_tokens_total", "Prompt tokens processed.", {{"model_name", model_name}})),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/generation.h"
+#include "api/media_loader.h"
 #include "base/metrics.h"
 #include "sampling/grammar/grammar_compiler.h"
 
@@ -35,6 +36,7 @@ class ApiMetrics {
   void count_prompt(const Prompt& prompt);
 
   const GrammarMetrics grammar;
+  const MediaMetrics media;
 
  private:
   Histogram& stage(const char* name);

@@ -26,7 +26,8 @@ struct PreparedPrompt {
   std::vector<TokenId> ids;
   std::vector<PlacedMedium> to_load;  ///< media whose placeholders are among the ids; empty once they are loaded
   std::vector<MediaSpan> media;       ///< those that are loaded
-  GenerationParams params;            ///< sampling.max_new_tokens is the effective limit
+  std::vector<std::shared_ptr<const void>> counted_media;  ///< LoadedMedium::counted of those: until the request ends
+  GenerationParams params;                                 ///< sampling.max_new_tokens is the effective limit
   int priority = 0;
   uint64_t cache_salt = 0;
   bool thinking = false;  ///< count reasoning tokens

@@ -189,6 +189,11 @@ void Api::Impl::update_engine_metrics() {
   set("weight_memory_usage_gb", "Weights in GiB.", gib(m->weights_bytes));
   set("kv_cache_memory_usage_gb", "K/V memory in GiB.", gib(m->kv_bytes));
   set("graph_memory_usage_gb", "CUDA graphs in GiB.", 0);
+  if (media_pool) {
+    tokens("mm_media_waiting", "Media that wait for a thread to load them.", media_pool->num_waiting());
+    tokens("mm_media_waiting_bytes", "Bytes of them.", media_pool->waiting_bytes());
+    tokens("mm_media_held_bytes", "Bytes of pixels and features that requests hold.", media_pool->held_bytes());
+  }
   set("http_requests_active", "HTTP requests being answered.", http_active.load());
   total("realtime_tokens_total", "Tokens of steps so far.", s.prompt_tokens_total - s.cached_tokens_total,
         "prefill_compute");

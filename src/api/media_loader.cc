@@ -20,11 +20,16 @@ std::string_view capital_name(MediaKind kind) {
   return kind == MediaKind::kImage ? "Image" : kind == MediaKind::kAudio ? "Audio" : "Video";
 }
 
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 PictureView view_of(const Image& image) { return {image.width, image.height, image.pixels}; }
 
 }  // namespace
 
-MediaLoader::MediaLoader(const ModelConfig& config, const MediaOptions& options) : options_(options) {
+MediaLoader::MediaLoader(const ModelConfig& config, const MediaOptions& options, const MediaMetrics& metrics)
+    : options_(options), metrics_(metrics) {
   if (config.vision) {
     const auto form = [&](int budget) {
       return PictureForm{config.vision->patch_size(), VisionConfig::kTokenSize, budget};
@@ -69,14 +74,27 @@ bool MediaLoader::is_remote(const MediaPart& part) {
 }
 
 Result<LoadedMedium> MediaLoader::load(const MediaPart& part, const std::function<bool()>& stopped) const {
-  const auto deadline = std::chrono::steady_clock::now() + options_.timeout;
+  const MediaMetrics::Kind& metrics = metrics_.kinds[static_cast<size_t>(part.kind)];
+  const auto begin = std::chrono::steady_clock::now();
+  auto loaded = load_uncounted(part, stopped);
+  if (loaded && metrics.load_seconds) metrics.load_seconds->observe(seconds_since(begin));
+  if (!loaded && loaded.error().code != Errc::kCancelled && metrics.failed) metrics.failed->add();
+  return loaded;
+}
+
+Result<LoadedMedium> MediaLoader::load_uncounted(const MediaPart& part, const std::function<bool()>& stopped) const {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto deadline = begin + options_.timeout;
   FetchOptions fetch = options_.fetch;
   fetch.deadline = deadline;
   fetch.stopped = stopped;
   MediaLimits limits = options_.limits;
   limits.deadline = deadline;
   limits.stopped = stopped;
-  CARAT_TRY(const auto file, fetch_media(*part.source, fetch));
+  auto fetched = fetch_media(*part.source, fetch);
+  Histogram* const fetch_seconds = metrics_.kinds[static_cast<size_t>(part.kind)].fetch_seconds;
+  if (fetch_seconds && is_remote(part)) fetch_seconds->observe(seconds_since(begin));
+  CARAT_TRY(const auto file, std::move(fetched));
   switch (part.kind) {
     case MediaKind::kImage:
       return load_image(file, limits);
@@ -96,7 +114,10 @@ Result<LoadedMedium> MediaLoader::load_image(std::span<const uint8_t> file, cons
 Result<LoadedMedium> MediaLoader::load_audio(std::span<const uint8_t> file, const MediaLimits& limits) const {
   CARAT_TRY(const auto samples, decode_audio(file, limits));
   CARAT_TRY(auto input, make_audio_input(*audio_, samples));
-  return LoadedMedium{{std::move(input)}};
+  LoadedMedium out{{std::move(input)}};
+  if (const auto size = static_cast<int64_t>(samples.size()); *audio_ == AudioForm::kLogMel && size > kMaxLogMelSamples)
+    out.unheard_s = static_cast<double>(size - kMaxLogMelSamples) / kAudioSampleRate;
+  return out;
 }
 
 Result<LoadedMedium> MediaLoader::load_video(std::span<const uint8_t> file, const MediaLimits& limits) const {

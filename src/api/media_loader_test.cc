@@ -112,6 +112,37 @@ TEST(MediaLoader, ImagesAndSounds) {
   }
 }
 
+TEST(MediaLoader, WhatIsNotHeardOfASound) {
+  const std::string sound = encode_base64(wav(kMaxLogMelSamples + 8000));
+  for (const auto& [name, unheard_s] : {std::pair("google/gemma-4-E2B-it", 0.5), {"google/gemma-4-12B-it", 0.0}}) {
+    const auto loaded = MediaLoader(*builtin_model_config(name), {}).load(part(MediaKind::kAudio, sound));
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(loaded->unheard_s, unheard_s) << name;
+  }
+}
+
+TEST(MediaLoader, Counts) {
+  const std::vector<double> bounds = {10};
+  Histogram fetch_seconds(bounds), load_seconds(bounds);
+  Counter failed;
+  MediaMetrics metrics;
+  metrics.kinds[static_cast<size_t>(MediaKind::kAudio)] = {&fetch_seconds, &load_seconds, &failed};
+  const MediaLoader loader(*builtin_model_config("google/gemma-4-E2B-it"), {}, metrics);
+  const auto counts = [&] {
+    return std::tuple(fetch_seconds.count(), load_seconds.count(), static_cast<int>(failed.value()));
+  };
+  ASSERT_TRUE(loader.load(part(MediaKind::kAudio, encode_base64(wav(16000)))));
+  EXPECT_EQ(counts(), std::tuple(0, 1, 0));
+  ASSERT_FALSE(loader.load(part(MediaKind::kAudio, "AAAA")));
+  EXPECT_EQ(counts(), std::tuple(0, 1, 1));
+  ASSERT_FALSE(loader.load(part(MediaKind::kAudio, "http://127.0.0.1:1/")));  // refused, but it was asked for
+  EXPECT_EQ(counts(), std::tuple(1, 1, 2));
+  ASSERT_FALSE(loader.load(part(MediaKind::kImage, "AAAA")));
+  EXPECT_EQ(counts(), std::tuple(1, 1, 2));
+  ASSERT_FALSE(loader.load(part(MediaKind::kAudio, encode_base64(wav(16000))), [] { return true; }));  // nobody's fault
+  EXPECT_EQ(counts(), std::tuple(1, 1, 2));
+}
+
 TEST(MediaLoader, ErrorsOfFilesAndAddresses) {
   const MediaLoader loader(*builtin_model_config("google/gemma-4-E2B-it"), {});
   const auto error = [&](MediaKind kind, std::string source) {

@@ -7,6 +7,10 @@
 namespace carat {
 namespace {
 
+int64_t num_bytes(const EncoderInput& input) {
+  return static_cast<int64_t>(input.pixels.size() + input.features.size() * sizeof(float));
+}
+
 Error overloaded() { return {Errc::kOverloaded, "The request queue is full."}; }
 
 }  // namespace
@@ -22,6 +26,7 @@ struct MediaPool::Batch {
 
 MediaPool::MediaPool(Load load, const MediaOptions& options)
     : load_(std::move(load)),
+      max_held_bytes_(options.max_held_bytes),
       here_{.threads{options.num_threads, kMaxWaitingMedia, "media"}},
       elsewhere_{.threads{options.num_fetch_threads, kMaxWaitingMedia, "fetch"}} {}
 
@@ -60,6 +65,7 @@ void MediaPool::load_one(Batch& batch, size_t index, const Crew& crew) {
   MediaPart& part = batch.parts[index];
   const auto stopped = [&] { return crew.stopping.load() || batch.failed.load() || batch.cancelled->load(); };
   if (!stopped()) result = load_safely(part, stopped);
+  if (result) result = hold(std::move(*result));
   if (!result && result.error().code == Errc::kCancelled && crew.stopping.load())
     result = Error{Errc::kUnavailable, "The server is shutting down."};
   part.source.reset();  // megabytes, perhaps
@@ -77,6 +83,23 @@ Result<LoadedMedium> MediaPool::load_safely(const MediaPart& part, const std::fu
   } catch (const std::exception& e) {
     return Error{Errc::kInternal, str_cat("loading a medium failed: ", e.what())};
   }
+}
+
+/// Counts its bytes for as long as somebody keeps LoadedMedium::counted.
+Result<LoadedMedium> MediaPool::hold(LoadedMedium medium) {
+  int64_t total = 0;
+  for (const auto& input : medium.inputs) total += num_bytes(*input);
+  if (const int64_t held = held_bytes_->fetch_add(total); held + total > max_held_bytes_) {
+    held_bytes_->fetch_sub(total);
+    return Error{Errc::kOverloaded, str_cat("The memory for media is full: ", held, " of ", max_held_bytes_,
+                                            " bytes are in use, ", total, " more are needed.")};
+  }
+  medium.counted = std::shared_ptr<void>(nullptr, [held = held_bytes_, total](void*) { held->fetch_sub(total); });
+  return medium;
+}
+
+int64_t MediaPool::num_waiting() const {
+  return static_cast<int64_t>(here_.threads.num_queued() + elsewhere_.threads.num_queued());
 }
 
 void MediaPool::finish_one(const std::shared_ptr<Batch>& batch) {

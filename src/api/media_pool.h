@@ -16,7 +16,8 @@ inline constexpr size_t kMaxWaitingMedia = 4096;
 inline constexpr int64_t kMaxWaitingMediaBytes = int64_t{1} << 30;
 
 /// What comes with a request is decoded by some threads, what comes from elsewhere is fetched and decoded by others, so
-/// that addresses that do not answer hold up only other addresses. Any thread.
+/// that addresses that do not answer hold up only other addresses. What media became counts against
+/// MediaOptions::max_held_bytes for as long as LoadedMedium::counted is kept. Any thread.
 class MediaPool {
  public:
   using Load = std::function<Result<LoadedMedium>(const MediaPart&, const std::function<bool()>& stopped)>;
@@ -29,6 +30,11 @@ class MediaPool {
 
   /// From now on nothing is fetched from elsewhere any more, also not what is being fetched (kUnavailable).
   void stop_fetching() { elsewhere_.stopping.store(true); }
+
+  // For metrics.
+  int64_t num_waiting() const;
+  int64_t waiting_bytes() const { return waiting_bytes_.load(); }  ///< as the requests sent them
+  int64_t held_bytes() const { return held_bytes_->load(); }       ///< as the encoders read them
 
   /// Loads `parts` and calls `done` once with what they became, in their order, or with the first error among them, on
   /// a thread of the pool or before this returns. `cancelled`: nobody wants them any more, which ends them soon
@@ -43,9 +49,13 @@ class MediaPool {
   };
   void load_one(Batch& batch, size_t index, const Crew& crew);
   Result<LoadedMedium> load_safely(const MediaPart& part, const std::function<bool()>& stopped) const;
+  Result<LoadedMedium> hold(LoadedMedium medium);
   void finish_one(const std::shared_ptr<Batch>& batch);
 
   const Load load_;
+  const int64_t max_held_bytes_;
+  /// Shared with what was loaded, which may outlive the pool.
+  const std::shared_ptr<std::atomic<int64_t>> held_bytes_ = std::make_shared<std::atomic<int64_t>>(0);
   std::atomic<int64_t> waiting_bytes_ = 0;
   Crew here_, elsewhere_;
 };

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <future>
 #include <mutex>
@@ -38,6 +39,8 @@ class FakeMedia {
     if (source.find("throw") != source.npos) throw std::runtime_error("out of something");
     auto input = std::make_shared<EncoderInput>();
     input->num_tokens = static_cast<int>(source.size());
+    input->pixels.resize(std::min<size_t>(source.size(), 10));
+    input->features.resize(input->pixels.size());
     return LoadedMedium{{std::move(input)}};
   }
   void wait_for_waiting(int count) {
@@ -65,6 +68,7 @@ class Pool : public ::testing::Test {
     MediaOptions options;
     options.num_threads = num_threads;
     options.num_fetch_threads = num_fetch_threads;
+    options.max_held_bytes = max_held_bytes_;
     pool_.emplace([this](const MediaPart& part, const auto& stopped) { return media_.load(part, stopped); }, options);
   }
   std::future<Loaded> load(const std::vector<std::string>& sources,
@@ -87,6 +91,7 @@ class Pool : public ::testing::Test {
   }
 
   FakeMedia media_;
+  int64_t max_held_bytes_ = int64_t{1} << 30;
   std::optional<MediaPool> pool_;
 };
 
@@ -203,6 +208,25 @@ TEST_F(Pool, BytesThatWaitAreLimited) {
   media_.release();
   EXPECT_TRUE(fits.get());
   EXPECT_TRUE(load_large(1).get());
+}
+
+TEST_F(Pool, BytesThatRequestsHoldAreLimited) {
+  max_held_bytes_ = 50;  // of five bytes per character
+  make();
+  auto first = load({"http://a"}).get();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(pool_->held_bytes(), 40);
+  const auto more = load({"b", "cd"}).get();
+  ASSERT_FALSE(more);
+  EXPECT_EQ(more.error().code, Errc::kOverloaded);
+  EXPECT_THAT(more.error().message, HasSubstr("of 50 bytes are in use, "));
+  EXPECT_EQ(pool_->held_bytes(), 40);
+  auto second = load({"cd"}).get();
+  ASSERT_TRUE(second);
+  EXPECT_EQ(pool_->held_bytes(), 50);
+  first = Error{Errc::kInternal, "gone"};
+  EXPECT_EQ(pool_->held_bytes(), 10);
+  pool_.reset();  // what is held may outlive it
 }
 
 TEST_F(Pool, EndsWhatIsBeingLoadedWhenItEnds) {

@@ -44,6 +44,8 @@ Result<PromptTokens> place_media(std::vector<TokenId> ids, std::span<const Media
 struct LoadedMedium {
   std::vector<std::shared_ptr<const EncoderInput>> inputs;  ///< one; of a video one per frame
   std::vector<double> seconds = {};                         ///< of a video's frames
+  std::shared_ptr<const void> counted = {};                 ///< while it lives, the inputs' bytes count as held
+  double unheard_s = 0;                                     ///< of a sound: at its end, not taken by the model
 };
 
 struct ExpandedPrompt {

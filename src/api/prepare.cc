@@ -151,6 +151,7 @@ Result<void> add_loaded_media(PreparedPrompt& prompt, std::span<const LoadedMedi
   auto expanded = expand_media(before, loaded, model.config->media, *model.tokenizer);
   prompt.ids = std::move(expanded.ids);
   prompt.media = std::move(expanded.media);
+  for (const LoadedMedium& medium : loaded) prompt.counted_media.push_back(medium.counted);
   return settle_prompt(prompt, model, settings);
 }
 

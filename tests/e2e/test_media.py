@@ -65,7 +65,7 @@ class Media(unittest.TestCase):
         cls.files.daemon_threads = True
         threading.Thread(target=cls.files.serve_forever, daemon=True).start()
         cls.address = f"http://127.0.0.1:{cls.files.server_address[1]}"
-        cls.server = Server("--enable-cache-report", "--max-total-tokens", "65536", "--reasoning-parser", "gemma4",
+        cls.server = Server("--enable-cache-report", "--enable-metrics", "--max-total-tokens", "65536", "--reasoning-parser", "gemma4",
                             "--allow-private-media", "--allowed-local-media-path", cls.folder.name, "--mm-io-worker-num", "2",
                             "--limit-mm-data-per-request", '{"image": 16, "audio": 2}')
 
@@ -149,6 +149,34 @@ class Media(unittest.TestCase):
         self.assertEqual(self.seen(by_url), self.seen(sound(1)))
         both = self.chat([image(1), *sound(1, 30.0)], max_tokens=1)["usage"]["prompt_tokens_details"]
         self.assertEqual((both["image_tokens"], both["audio_tokens"]), (IMAGE_TOKENS, 750))
+
+    def test_sound_that_is_not_heard_is_told_in_the_log(self):
+        long = {"type": "input_audio", "input_audio": {"data": encoded(wav(30.5)), "format": "wav"}}
+        self.chat([long, long], max_tokens=1)
+        told = [line for line in self.server.log if "hears the first 30 s" in line]
+        self.assertEqual(len(told), 1, self.server.log)
+        self.assertIn("1 s were left out", told[0])
+
+    def metric(self, name, modality=""):
+        found = re.search(rf'^sglang:{name}{{[^}}]*{modality}[^}}]*}} (\S+)$', self.server.get("/metrics").text, re.M)
+        return float(found.group(1))
+
+    def test_metrics(self):
+        names = ("mm_media_load_seconds_count", "mm_media_download_seconds_count", "mm_media_failed_total")
+        before = [self.metric(name, "image") for name in names]
+        self.chat([image(1), {"type": "image_url", "image_url": self.address + "/picture"}], max_tokens=1)
+        self.refused("404", {"type": "image_url", "image_url": {"url": self.address + "/nothing"}})
+        self.assertEqual([self.metric(name, "image") - b for name, b in zip(names, before)], [2, 2, 1])
+        with self.server.open_stream("/v1/chat/completions", {"messages": [{"role": "user", "content": [image(1)]}], "stream": True,
+                                                              "ignore_eos": True, "max_tokens": 8000}) as raw:
+            while b"data: " not in raw.recv(4096):
+                pass
+            self.assertEqual(self.metric("mm_media_held_bytes"), IMAGE_TOKENS * 48 * 48 * 3)
+        end = time.monotonic() + 10
+        while self.metric("mm_media_held_bytes") and time.monotonic() < end:
+            time.sleep(0.02)
+        self.assertEqual(self.metric("mm_media_held_bytes"), 0)
+        self.assertEqual(self.metric("mm_media_waiting_bytes"), 0)
 
     def test_video(self):
         corpus = Path(__file__).resolve().parent.parent / "corpus/video_fuzz"
