@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -27,8 +28,9 @@ class AudioOracle : public ::testing::TestWithParam<std::tuple<const char*, ops:
   void SetUp() override {
     const char* folder = std::getenv("CARAT_ORACLE_DIR");
     if (!folder) GTEST_SKIP() << "CARAT_ORACLE_DIR is not set: no comparison with Transformers' tensors";
-    config_ = load_model_config(str_cat(folder, "/ck/", member())).value();
-    weights_ = load_audio_weights(str_cat(folder, "/ck/", member()), config_).value();
+    const std::filesystem::path checkpoint = str_cat(folder, "/ck/", member());
+    config_ = load_model_config(checkpoint).value();
+    weights_ = load_audio_weights(checkpoint, config_).value();
     golden_ = std::make_unique<GoldenFile>(str_cat(folder, "/golden/", member(), "-media.safetensors"));
   }
   const char* member() const { return std::get<0>(GetParam()); }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <map>
 
@@ -63,7 +64,7 @@ class OracleTest : public ::testing::TestWithParam<std::tuple<const char*, ops::
       golden_.emplace(file, str_cat(folder, "/golden/", member(), "-", file, ".safetensors"));
   }
   const char* member() const { return std::get<0>(GetParam()); }
-  std::string checkpoint() const { return str_cat(std::getenv("CARAT_ORACLE_DIR"), "/ck/", member()); }
+  std::filesystem::path checkpoint() const { return str_cat(std::getenv("CARAT_ORACLE_DIR"), "/ck/", member()); }
   ops::Backend backend() const { return std::get<1>(GetParam()); }
   const char* backend_name() const { return backend() == ops::Backend::kRef ? " ref " : " cpu "; }
   TextModelDriver driver() const {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <map>
 
@@ -38,8 +39,9 @@ class VisionOracleTest : public ::testing::TestWithParam<std::tuple<const char*,
   void SetUp() override {
     const char* folder = std::getenv("CARAT_ORACLE_DIR");
     if (!folder) GTEST_SKIP() << "CARAT_ORACLE_DIR is not set: no comparison with Transformers' tensors";
-    config_ = load_model_config(str_cat(folder, "/ck/", member())).value();
-    weights_ = load_vision_weights(str_cat(folder, "/ck/", member()), config_).value();
+    const std::filesystem::path checkpoint = str_cat(folder, "/ck/", member());
+    config_ = load_model_config(checkpoint).value();
+    weights_ = load_vision_weights(checkpoint, config_).value();
     for (const char* file : {"media", "video"})
       golden_.emplace(file, str_cat(folder, "/golden/", member(), "-", file, ".safetensors"));
   }
