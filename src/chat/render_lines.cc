@@ -5,6 +5,7 @@
 // A line with `request` is instead a chat request, which is parsed and prepared first.
 
 #include <iostream>
+#include <memory>
 #include <string>
 
 #include "base/json.h"
@@ -32,7 +33,7 @@ ChatContent content_of(const Json& json) {
       parts.emplace_back(MediaPart{type == "image"   ? MediaKind::kImage
                                    : type == "audio" ? MediaKind::kAudio
                                                      : MediaKind::kVideo,
-                                   ""});
+                                   std::make_shared<const std::string>()});
   }
   return parts;
 }
