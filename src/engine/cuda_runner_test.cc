@@ -262,7 +262,7 @@ TEST_P(CudaRunnerTest, MixedStepsOfManySequences) {
     for (int i = 0; i < std::min(n, 11); ++i) step.slices.push_back(slice(i, {}));
     if (n < 11) {
       step.opens = {open(n, prompts[static_cast<size_t>(n)])};
-      add_pages(step, n);
+      add_pages(step, n, 4);
       step.slices.push_back(slice(n, prompts[static_cast<size_t>(n)]));
     }
     r->launch(step);
