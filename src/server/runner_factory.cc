@@ -205,7 +205,10 @@ Result<RunnerPlan> make_gpu(const ServerOptions& options, int gpu, const LoadedM
   std::unique_ptr<CudaMediaEncoder> encoders;
   if (model.config.vision || model.config.audio) {
     cuda.encoder_cache_tokens = kEncoderTokens;
-    CARAT_TRY(encoders, make_cuda_encoders(gpu, model.config, model.encoders));
+    auto made = make_cuda_encoders(gpu, model.config, model.encoders);
+    if (!made)
+      return Error{made.error().code, str_cat(made.error().message, "; --language-model-only serves text without it")};
+    encoders = std::move(*made);
   }
   CARAT_TRY(auto runner,
             CudaRunner::create(model.config, model.weights, weight_seed(options), cuda, std::move(encoders)));

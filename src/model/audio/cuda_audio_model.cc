@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "model/arena.h"
 #include "model/audio/conformer_tables.h"
+#include "model/cuda_linear.h"
 #include "model/device_tensors.h"
 #include "ops/cuda/audio_ops.h"
 #include "tensor/bf16.h"
@@ -20,9 +21,6 @@ constexpr int kMelBins = ConformerConfig::kMelBins, kBins0 = kMelBins / 2, kBins
 /// Rows of time that the second convolution's windows are laid out for at once, and what their number is padded to so
 /// that few shapes of products occur.
 constexpr int kConvRows = 256, kConvPadding = 32;
-
-/// Rows that a product runs over; those past the real ones hold leftovers, and what comes of them is not read.
-int padded(int rows) { return (rows + 63) / 64 * 64; }
 
 int width_of(const AudioConfig& config) {
   return std::holds_alternative<RawAudioConfig>(config) ? RawAudioConfig::kFrameSamples : kMelBins;
@@ -41,9 +39,6 @@ Result<void> check_shapes(const ConformerConfig& c) {
               c.hidden_size, ", output ", c.output_size, ", head size ", c.head_dim(), ", window ", c.attention_window,
               ", channels ", c.conv_channels[0], " and ", c.conv_channels[1])};
 }
-
-cuda::Bounds input_bounds(const ClippedLinear& l) { return {l.input_min, l.input_max}; }
-cuda::Bounds output_bounds(const ClippedLinear& l) { return {l.output_min, l.output_max}; }
 
 }  // namespace
 
@@ -90,7 +85,7 @@ struct CudaAudioModel::Impl {
 
   int64_t cut(std::byte* base) {
     Arena arena(base);
-    const int64_t t = padded(max_tokens);
+    const int64_t t = padded_rows(max_tokens);
     features = arena.take<float>(int64_t{max_frames()} * width_of(config));
     clip_begin = arena.take<int32_t>(t);
     out = arena.take<Bf16>(t * text_width);
@@ -176,7 +171,7 @@ void CudaAudioModel::Impl::encode_raw(const cuda::Launch& launch, const cuda::St
     stream.copy_to_device(features, host_features, static_cast<int64_t>(size_bytes));
     staged.record(stream);
     cuda::bias_norm(launch, x[0], features, nullptr, rows, kWidth, eps);
-    product(launch, out, x[0], weights.embedding_projection, padded(rows));
+    product(launch, out, x[0], weights.embedding_projection, padded_rows(rows));
     stream.copy_on_device(static_cast<Bf16*>(soft_tokens) + int64_t{first} * text_width, out,
                           int64_t{rows} * text_width * static_cast<int64_t>(sizeof(Bf16)));
   }
@@ -211,7 +206,7 @@ void CudaAudioModel::Impl::encode_conformer(const cuda::Launch& launch, const cu
     grid += int64_t{clip->num_tokens} * kBins1 * c.conv_channels[1];
   }
   cuda::norm_relu(launch, grid1, weights.conv1_norm.data, int64_t{rows} * kBins1, c.conv_channels[1], eps);
-  product(launch, h, grid1, weights.input_proj, padded(rows));
+  product(launch, h, grid1, weights.input_proj, padded_rows(rows));
   observe("input_proj", -1, h, rows, c.hidden_size);
 
   cuda::AudioNormParams first{};
@@ -226,9 +221,9 @@ void CudaAudioModel::Impl::encode_conformer(const cuda::Launch& launch, const cu
   cuda::audio_norm(launch, first);
   for (int j = 0; j < c.num_layers; ++j) layer(launch, c, j, rows);
 
-  product(launch, sums, h, weights.output_proj, padded(rows), cuda::Epilogue::kF32);
+  product(launch, sums, h, weights.output_proj, padded_rows(rows), cuda::Epilogue::kF32);
   cuda::bias_norm(launch, tower, sums, weights.output_proj_bias.data, rows, c.output_size, eps);
-  product(launch, out, tower, weights.embedding_projection, padded(rows));
+  product(launch, out, tower, weights.embedding_projection, padded_rows(rows));
   stream.copy_on_device(soft_tokens, out, int64_t{rows} * text_width * static_cast<int64_t>(sizeof(Bf16)));
 }
 
@@ -250,7 +245,7 @@ void CudaAudioModel::Impl::subsample(const cuda::Launch& launch, const Conformer
 void CudaAudioModel::Impl::layer(const cuda::Launch& launch, const ConformerConfig& c, int j, int rows) {
   const ConformerLayerWeights& w = weights.layers[static_cast<size_t>(j)];
   const Layer& tables = layers[static_cast<size_t>(j)];
-  const int padded_rows = padded(rows), width = c.hidden_size;
+  const int padded = padded_rows(rows), width = c.hidden_size;
   const float eps = static_cast<float>(c.rms_norm_eps);
   const auto norm = [&](const void* change, const ClippedLinear& from, const void* w_post, float scale) {
     cuda::AudioNormParams p{};
@@ -279,10 +274,10 @@ void CudaAudioModel::Impl::layer(const cuda::Launch& launch, const ConformerConf
   read_by(norm(y, w.feed_forward1.ffw_layer_2, w.feed_forward1.post_layer_norm.data, residual), w.norm_pre_attn,
           {&w.q_proj, &w.k_proj, &w.v_proj});
 
-  const int64_t part = int64_t{padded(max_tokens)} * width;
+  const int64_t part = int64_t{padded_rows(max_tokens)} * width;
   cuda::AudioAttentionParams a{};
   const ClippedLinear* const linears[3] = {&w.q_proj, &w.k_proj, &w.v_proj};
-  for (int i = 0; i < 3; ++i) product(launch, inner + i * part, x[i], linears[i]->weight, padded_rows);
+  for (int i = 0; i < 3; ++i) product(launch, inner + i * part, x[i], linears[i]->weight, padded);
   a.q = inner;
   a.k = inner + part;
   a.v = inner + 2 * part;
@@ -302,10 +297,10 @@ void CudaAudioModel::Impl::layer(const cuda::Launch& launch, const ConformerConf
   a.head_dim = c.head_dim();
   a.window = c.attention_window;
   cuda::audio_attention(launch, a);
-  product(launch, y, inner + 3 * part, w.post.weight, padded_rows);
+  product(launch, y, inner + 3 * part, w.post.weight, padded);
   read_by(norm(y, w.post, w.norm_post_attn.data, 1.0f), w.conv_pre_norm, {&w.linear_start});
 
-  product(launch, inner, x[0], w.linear_start.weight, padded_rows);
+  product(launch, inner, x[0], w.linear_start.weight, padded);
   cuda::AudioConvParams conv{};
   conv.y = x[0];
   conv.x = inner;
@@ -319,7 +314,7 @@ void CudaAudioModel::Impl::layer(const cuda::Launch& launch, const ConformerConf
   conv.num_taps = c.conv_kernel_size;
   conv.eps = eps;
   cuda::audio_conv(launch, conv);
-  product(launch, y, x[0], w.linear_end.weight, padded_rows);
+  product(launch, y, x[0], w.linear_end.weight, padded);
   read_by(norm(y, w.linear_end, nullptr, 1.0f), w.feed_forward2.pre_layer_norm, {&w.feed_forward2.ffw_layer_1});
 
   feed_forward(launch, c, w.feed_forward2, rows);
@@ -337,10 +332,10 @@ void CudaAudioModel::Impl::layer(const cuda::Launch& launch, const ConformerConf
 /// y = W2 silu(W1 x[0]), its bounds still to be applied.
 void CudaAudioModel::Impl::feed_forward(const cuda::Launch& launch, const ConformerConfig& c,
                                         const ConformerFeedForward& w, int rows) {
-  product(launch, inner, x[0], w.ffw_layer_1.weight, padded(rows));
+  product(launch, inner, x[0], w.ffw_layer_1.weight, padded_rows(rows));
   cuda::audio_silu(launch, inner, output_bounds(w.ffw_layer_1), input_bounds(w.ffw_layer_2),
                    int64_t{rows} * 4 * c.hidden_size);
-  product(launch, y, inner, w.ffw_layer_2.weight, padded(rows));
+  product(launch, y, inner, w.ffw_layer_2.weight, padded_rows(rows));
 }
 
 CudaAudioModel::CudaAudioModel() = default;

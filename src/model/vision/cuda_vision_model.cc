@@ -8,6 +8,7 @@
 
 #include "base/str.h"
 #include "model/arena.h"
+#include "model/cuda_linear.h"
 #include "model/device_tensors.h"
 #include "model/rope.h"
 #include "model/vision/pictures.h"
@@ -19,13 +20,6 @@ namespace carat {
 namespace {
 
 constexpr int kPooling = VisionTowerConfig::kPooling;
-
-/// Rows that a product runs over, so that few shapes occur; those past the real ones hold leftovers, and what comes of
-/// them is not read.
-int padded(int rows) { return (rows + 63) / 64 * 64; }
-
-cuda::Bounds input_bounds(const ClippedLinear& l) { return {l.input_min, l.input_max}; }
-cuda::Bounds output_bounds(const ClippedLinear& l) { return {l.output_min, l.output_max}; }
 
 Result<void> check_shapes(const VisionTowerConfig& c) {
   if (c.hidden_size % 16 == 0 && c.hidden_size <= 1280 && c.intermediate_size % 16 == 0 &&
@@ -112,7 +106,7 @@ struct CudaVisionModel::Impl {
     Arena arena(base);
     cut_inputs(arena, device);
     tables = arena.take<Bf16>(2 * 256);
-    const int64_t p = padded(max_patches), t = padded(max_tokens);
+    const int64_t p = padded_rows(max_patches), t = padded_rows(max_tokens);
     out = arena.take<Bf16>(t * text_width);
     x[0] = arena.take<Bf16>(p * width);
     if (!tower) {
@@ -148,7 +142,7 @@ struct CudaVisionModel::Impl {
   static void product(const cuda::Launch& launch, void* result, const void* input, const ConstTensorView& w, int rows,
                       cuda::Epilogue epilogue = cuda::Epilogue::kBf16) {
     const int n = static_cast<int>(w.dim(0)), k = static_cast<int>(w.dim(1));
-    cuda::linear(launch, result, n, input, k, w.data, padded(rows), n, k, epilogue);
+    cuda::linear(launch, result, n, input, k, w.data, padded_rows(rows), n, k, epilogue);
   }
   void run_tower(const cuda::Launch& launch, std::span<const EncoderInput* const> inputs, const Batch& batch);
   void run_layer(const cuda::Launch& launch, int j, const Batch& batch);
